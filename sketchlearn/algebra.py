@@ -1,0 +1,235 @@
+"""Arithmetic on jets: the commutative algebras that a real program is run over.
+
+A :class:`Jet` is a real array, its *primal*, plus *parts*: what the algebra adds
+to it. Three algebras share one interface:
+
+* :class:`Series`, power series ``Σ_{r<=k} x_r t^r`` with the coefficients
+  ``x_1 .. x_k`` as separate arrays (fast for small ``k``);
+* :class:`StackedSeries`, the same numbers stacked on one axis, whose program
+  grows with neither ``k`` nor its square (for large ``k``);
+* :class:`Point`, one complex number near the primal: ``x = primal + part``.
+
+Parts are complex numbers as pairs ``(real, imaginary)`` of arrays of the primal's
+dtype, or 1-tuples ``(real,)`` when every direction is real: XLA compiles
+real pairs to several times faster code than complex dtypes, and a program
+whose own arrays are complex (an FFT) needs no special case.
+
+Nothing here knows about jaxprs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+class Jet(NamedTuple):
+    """A number of an algebra: its real value, and what the algebra adds."""
+
+    primal: Any
+    parts: Any
+
+
+def primal(x: Any) -> Any:
+    """The real value of a jet; anything else is its own value."""
+    return x.primal if isinstance(x, Jet) else x
+
+
+def _cmul(product: Callable, a: tuple, b: tuple) -> tuple:
+    """The product of two complex numbers held as pairs (or of two real 1-tuples)."""
+    if len(a) == 1:
+        return (product(a[0], b[0]),)
+    (ar, ai), (br, bi) = a, b
+    return product(ar, br) - product(ai, bi), product(ar, bi) + product(ai, br)
+
+
+def _add(a: Any, b: Any) -> Any:
+    return jax.tree.map(jnp.add, a, b)
+
+
+class Algebra:
+    """What the rules need of an algebra. ``complex`` says whether parts are pairs."""
+
+    degree: int
+    complex: bool
+
+    @property
+    def width(self) -> int:
+        """Real numbers in one complex coefficient: 2, or 1 for real directions."""
+        return 2 if self.complex else 1
+
+    def zeros(self, x: Any) -> Any:
+        """The parts of a number that does not depend on the direction."""
+        raise NotImplementedError
+
+    def map(self, fn: Callable, *parts: Any) -> Any:
+        """Apply ``fn`` to every component: how a linear map acts."""
+        return jax.tree.map(fn, *parts)
+
+    def cross(self, product: Callable, a: Any, b: Any) -> Any:
+        """The product of two numbers whose primals are zero."""
+        raise NotImplementedError
+
+    def compose(self, function: Any, x: Jet, y0: Any) -> Jet:
+        """``f(x)`` for an analytic ``f`` whose value at the primal is ``y0``."""
+        raise NotImplementedError
+
+    def product(self, product: Callable, a: Jet, b: Jet) -> Jet:
+        """A bilinear map of two jets: ``a0·b + a·b0 + cross(a, b)``, and the primal's own product."""
+        a0, b0 = a.primal, b.primal
+        mixed = _add(self.map(lambda p: product(a0, p), b.parts), self.map(lambda p: product(p, b0), a.parts))
+        return Jet(product(a0, b0), _add(mixed, self.cross(product, a.parts, b.parts)))
+
+    def scan_in(self, x: Jet) -> Jet:
+        """Put the axis that ``lax.scan`` walks along first in every array."""
+        return x
+
+    def scan_out(self, x: Jet) -> Jet:
+        """Undo :meth:`scan_in`."""
+        return x
+
+
+class Series(Algebra):
+    """Truncated power series; parts are ``((re_1, im_1), .., (re_k, im_k))``."""
+
+    def __init__(self, degree: int, complex: bool = True):
+        self.degree, self.complex = degree, complex
+
+    def zeros(self, x: Any) -> Any:
+        return ((jnp.zeros_like(x),) * self.width,) * self.degree
+
+    def cross(self, product: Callable, a: Any, b: Any) -> Any:
+        if not self.degree:
+            return ()
+        out = [jax.tree.map(lambda p, q: jnp.zeros(jax.eval_shape(product, p, q).shape, p.dtype), a[0], b[0])]
+        for r in range(2, self.degree + 1):  # c_r = Σ_{0<i<r} a_i b_{r-i}
+            terms = [_cmul(product, a[i - 1], b[r - i - 1]) for i in range(1, r)]
+            out.append(functools.reduce(_add, terms))
+        return tuple(out)
+
+    def compose(self, function: Any, x: Jet, y0: Any) -> Jet:
+        k = self.degree
+        g = function.taylor(x.primal, k) if k else []
+        total = [tuple(g[1] * c for c in part) for part in x.parts]
+        power: list[Any] = list(x.parts)  # (x - x_0)^j, whose orders below j vanish
+        for j in range(2, k + 1):
+            power = [
+                functools.reduce(
+                    _add, [_cmul(jnp.multiply, x.parts[i - 1], power[r - i - 1]) for i in range(1, r - j + 2)]
+                )
+                if r >= j
+                else None
+                for r in range(1, k + 1)
+            ]
+            for r in range(j, k + 1):
+                total[r - 1] = tuple(t + g[j] * c for t, c in zip(total[r - 1], power[r - 1], strict=True))
+        return Jet(y0, tuple(total))
+
+
+class StackedSeries(Algebra):
+    """Truncated power series; parts are one array of shape ``(k, width) + shape``."""
+
+    def __init__(self, degree: int, complex: bool = True):
+        self.degree, self.complex = degree, complex
+
+    def zeros(self, x: Any) -> Any:
+        return jnp.zeros((self.degree, self.width, *jnp.shape(x)), jnp.asarray(x).dtype)
+
+    def map(self, fn: Callable, *parts: Any) -> Any:
+        return jax.vmap(jax.vmap(fn))(*parts)
+
+    def cross(self, product: Callable, a: Any, b: Any) -> Any:
+        k, over = self.degree, jax.vmap(product, (None, 0))
+        padded = jnp.concatenate([jnp.zeros_like(b), b])
+
+        def step(i: Any, total: Any) -> Any:  # c_r += a_i b_{r-i} for all r at once
+            shifted = lax.dynamic_slice_in_dim(padded, k - i, k)
+            ai = tuple(lax.dynamic_index_in_dim(a, i - 1, keepdims=False))
+            return total + jnp.stack(_cmul(over, ai, tuple(jnp.moveaxis(shifted, 1, 0))), 1)
+
+        shape = jax.eval_shape(product, a[0, 0], b[0, 0])
+        return lax.fori_loop(1, k, step, jnp.zeros((k, self.width, *shape.shape), shape.dtype))
+
+    def compose(self, function: Any, x: Jet, y0: Any) -> Jet:
+        k = self.degree
+        g = jnp.stack(jnp.broadcast_arrays(*function.taylor(x.primal, k)))
+
+        def step(i: Any, nilpotent: Any) -> Any:  # Horner: p <- g_j + (x - x_0) p
+            gj = lax.dynamic_index_in_dim(g, k - i, keepdims=False)
+            return gj * x.parts + self.cross(jnp.multiply, x.parts, nilpotent)
+
+        return Jet(y0, lax.fori_loop(0, k, step, jnp.zeros_like(x.parts)))
+
+    def scan_in(self, x: Jet) -> Jet:
+        return Jet(x.primal, jnp.moveaxis(x.parts, 2, 0))
+
+    def scan_out(self, x: Jet) -> Jet:
+        return Jet(x.primal, jnp.moveaxis(x.parts, 0, 2))
+
+
+class Point(Algebra):
+    """One complex point ``x_0 + d`` at a finite distance ``d`` from the primal; parts are ``((re d, im d),)``.
+
+    Holding the difference keeps the relative precision of small ``d``, and the
+    primal beside it makes every piecewise decision (a maximum, a branch, the
+    length of a loop) the one of the real program: the function that is continued
+    into the complex plane is the very one whose Taylor series is wanted.
+    """
+
+    degree, complex = 1, True
+
+    def zeros(self, x: Any) -> Any:
+        return ((jnp.zeros_like(x), jnp.zeros_like(x)),)
+
+    def cross(self, product: Callable, a: Any, b: Any) -> Any:
+        return (_cmul(product, a[0], b[0]),)
+
+    def compose(self, function: Any, x: Jet, y0: Any) -> Jet:
+        re, im = function.difference(x.primal, x.parts[0], y0)
+        return Jet(y0, ((re, im),))
+
+
+def series(degree: int, complex: bool = True) -> Algebra:
+    """The representation of power series that suits a degree (measured: see ``benchmarks/``)."""
+    return Series(degree, complex) if degree <= 6 else StackedSeries(degree, complex)
+
+
+def integrate_log(algebra: Algebra, parts: Any) -> Any:
+    """From ``t y'(t) = Σ r y_r t^r`` to ``y``: divide the r-th part by r."""
+    return _scale_orders(algebra, parts, lambda r: 1 / r)
+
+
+def differentiate_log(algebra: Algebra, parts: Any) -> Any:
+    """From ``y`` to ``t y'(t)``: multiply the r-th part by r."""
+    return _scale_orders(algebra, parts, lambda r: r)
+
+
+def _scale_orders(algebra: Algebra, parts: Any, factor: Callable) -> Any:
+    if isinstance(algebra, StackedSeries):
+        r = jnp.arange(1.0, algebra.degree + 1)
+        return parts * jnp.expand_dims(factor(r), range(1, parts.ndim)).astype(parts.dtype)
+    return tuple(tuple(factor(r) * c for c in part) for r, part in enumerate(parts, 1))
+
+
+def stack_coefficients(algebra: Algebra, x: Any) -> jax.Array:
+    """A jet (or a constant) as one array with leading axis ``degree + 1``, complex if the algebra is."""
+    jet = x if isinstance(x, Jet) else Jet(jnp.asarray(x), algebra.zeros(x))
+    first = jet.primal[None]
+    parts = jet.parts if isinstance(algebra, StackedSeries) else jnp.stack([jnp.stack(p) for p in jet.parts])
+    if not algebra.complex:
+        return jnp.concatenate([first, parts[:, 0]])
+    return jnp.concatenate([lax.complex(first, jnp.zeros_like(first)), lax.complex(parts[:, 0], parts[:, 1])])
+
+
+def unstack_coefficients(algebra: Algebra, coefficients: jax.Array, value: jax.Array | None = None) -> Jet:
+    """The jet of an array with leading axis ``degree + 1`` (the zeroth may be given apart, real and unbatched)."""
+    first = jnp.real(coefficients[0]) if value is None else value
+    rest = coefficients if value is not None else coefficients[1:]
+    pairs = [(jnp.real(c), jnp.imag(c))[: algebra.width] for c in rest]
+    parts = jnp.stack([jnp.stack(p) for p in pairs]) if isinstance(algebra, StackedSeries) else tuple(pairs)
+    return Jet(first, parts)

@@ -1,0 +1,53 @@
+"""The exceptions and warnings of the package, and the checks that raise them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class UnsupportedPrimitive(NotImplementedError):
+    """A program uses a JAX primitive for which no Taylor rule exists, or is refused."""
+
+
+class PrecisionWarning(UserWarning):
+    """A number was computed, but fewer of its digits can be trusted than usual."""
+
+
+def check_degree(degree: Any, lowest: int = 1) -> int:
+    """Return ``degree`` as an int, or say what a degree has to be."""
+    if isinstance(degree, bool) or not isinstance(degree, (int, np.integer)):
+        raise TypeError(f"degree must be a whole number, got {degree!r} of type {type(degree).__name__}.")
+    if degree < lowest:
+        raise ValueError(f"degree must be at least {lowest}, got {degree}. Degree 1 is the first derivative.")
+    return int(degree)
+
+
+def check_count(name: str, value: Any, lowest: int = 1) -> int:
+    """Return ``value`` as an int of at least ``lowest``, or say what was expected."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, got {value!r} of type {type(value).__name__}.")
+    if value < lowest:
+        raise ValueError(f"{name} must be at least {lowest}, got {value}.")
+    return int(value)
+
+
+def is_tracer(tree: Any) -> bool:
+    """Whether any leaf is being traced, so that its values cannot be looked at."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def check_finite(name: str, tree: Any) -> None:
+    """Refuse NaN and infinity in concrete arrays (traced ones cannot be looked at)."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if isinstance(leaf, jax.core.Tracer):
+            continue
+        bad = ~np.isfinite(np.asarray(leaf))
+        if bad.any():
+            where = jax.tree_util.keystr(path) or "the array"
+            raise ValueError(
+                f"{name} must be finite, but {where} has {int(bad.sum())} entries that are NaN or infinite "
+                f"(the first at index {tuple(int(i) for i in np.argwhere(bad)[0])})."
+            )

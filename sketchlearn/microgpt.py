@@ -1,0 +1,188 @@
+"""The paper's experiment: microgpt on 1000 names, one a step, as a function of the names' weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from .datasets import load_names
+from .errors import check_count
+from .models import BLOCK, PARAMETER_ORDER, MicroGPT, name_loss
+
+END = 26  # the token that marks the beginning and the end of a name
+
+
+def encode(names: list[str], length: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Input tokens, target tokens and presence (0 or 1) of each position, all of shape (n, length)."""
+    length = length or max(map(len, names)) + 1
+    tokens = np.full((len(names), length), END, np.int32)
+    targets, present = tokens.copy(), np.zeros((len(names), length))
+    for i, name in enumerate(names):
+        letters = [ord(c) - ord("a") for c in name]
+        tokens[i, 1 : len(name) + 1] = letters
+        targets[i, : len(name)] = letters
+        present[i, : len(name) + 1] = 1
+    return tokens, targets, present
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """microgpt's training run as one pure function of the weights of its examples.
+
+    Attributes:
+        names: the n training names, in the order in which they are seen.
+        initial: the initial parameters, a dict of arrays.
+        num_steps: optimiser steps, one name each; step s sees name s mod n.
+        learning_rate: of step s: ``learning_rate (1 - s / num_steps)``.
+    """
+
+    names: tuple[str, ...]
+    initial: dict[str, Any]
+    num_steps: int = 1000
+    learning_rate: float = 0.01
+
+    @property
+    def num_examples(self) -> int:
+        """n, the number of training names."""
+        return len(self.names)
+
+    @property
+    def dtype(self) -> Any:
+        """The floating dtype of parameters and weights."""
+        return self.initial["wte"].dtype
+
+    @property
+    def deleted(self) -> np.ndarray:
+        """Positions of the names with an x: the deletion of the paper's figures 2 and 3."""
+        return self.containing("x")
+
+    def containing(self, letters: str) -> np.ndarray:
+        """Positions of the training names that contain a piece of text."""
+        return np.array([i for i, name in enumerate(self.names) if letters in name], int)
+
+    @functools.cached_property
+    def _graph(self) -> Any:
+        return nnx.split(MicroGPT(self.initial))[0]
+
+    def logits(self, parameters: Any, tokens: jax.Array) -> jax.Array:
+        """Logits (T, 27) of tokens (T,)."""
+        return nnx.merge(self._graph, nnx.State({k: nnx.Param(v) for k, v in parameters.items()}))(tokens)
+
+    def train(self, weights: jax.Array) -> dict[str, jax.Array]:
+        """Train with the loss of example i multiplied by ``weights[i]``.
+
+        Adam with β = (0.85, 0.99) and epsilon 1e-3 inside the root:
+        ``θ <- θ - lr m̂ / sqrt(v̂ + 1e-3)``.
+
+        Args:
+            weights: shape (n,), real; 1 keeps an example, 0 deletes it.
+
+        Returns:
+            The trained parameters, a dict of arrays. Pure and jittable.
+
+        Example:
+            >>> import jax.numpy as jnp, sketchlearn as sl
+            >>> experiment = sl.microgpt.paper_experiment(num_examples=20, num_steps=20)
+            >>> sum(p.size for p in experiment.train(jnp.ones(20)).values())
+            4192
+        """
+        weights = jnp.asarray(weights)
+        if weights.shape != (self.num_examples,):
+            raise ValueError(
+                f"weights must have shape ({self.num_examples},), one for each training name, got {weights.shape}."
+            )
+        if not jnp.issubdtype(weights.dtype, jnp.floating):
+            raise TypeError(f"weights must be real floating-point numbers, got dtype {weights.dtype}.")
+        weights = weights.astype(self.dtype)
+        order = np.arange(self.num_steps) % self.num_examples
+        tokens, targets, present = (x[order] for x in encode(list(self.names)))
+        optimizer = optax.adam(
+            # int32 / int would be float32, even where all else is float64
+            lambda step: self.learning_rate * (1 - step.astype(self.dtype) / self.num_steps), b1=0.85, b2=0.99, eps=0.0, eps_root=1e-3
+        )
+
+        def loss(parameters: Any, weight: jax.Array, *example: jax.Array) -> jax.Array:
+            return weight * name_loss(self.logits(parameters, example[0]), example[1], example[2])
+
+        def step(state: tuple, example: tuple) -> tuple:
+            parameters, moments = state
+            gradient = jax.grad(loss)(parameters, *example)
+            updates, moments = optimizer.update(gradient, moments, parameters)
+            return (optax.apply_updates(parameters, updates), moments), None
+
+        start = (self.initial, optimizer.init(self.initial))
+        (parameters, _), _ = jax.lax.scan(
+            step, start, (weights[order], tokens, targets, present.astype(self.dtype))
+        )
+        return parameters
+
+    def query(self, name: str) -> Callable[[Any], jax.Array]:
+        """The loss on one name: a function ``parameters -> nats`` (mean over the name's positions)."""
+        if not (isinstance(name, str) and name.isascii() and name.isalpha() and name.islower() and len(name) < BLOCK):
+            raise ValueError(f"a query is a name of 1 to {BLOCK - 1} lower-case letters a-z, got {name!r}.")
+        tokens, targets, present = (x[0] for x in encode([name]))
+
+        def loss(parameters: Any) -> jax.Array:
+            if not isinstance(parameters, dict) or set(parameters) != set(self.initial):
+                raise ValueError(
+                    f"this query reads the parameters of microgpt, a dict with the keys {sorted(self.initial)}, got "
+                    f"{sorted(parameters) if isinstance(parameters, dict) else type(parameters).__name__}."
+                )
+            return name_loss(self.logits(parameters, tokens), targets, present.astype(self.dtype))
+
+        loss.__name__ = f"loss_on_{name}"
+        return loss
+
+
+def paper_experiment(
+    names: str | Path | None = None, num_examples: int = 1000, num_steps: int | None = None, dtype: Any = None
+) -> Experiment:
+    """microgpt as in the experiment of Gunn (arXiv:2604.07328).
+
+    Shuffle the names and draw the initial weights with Python's ``random`` and seed 42,
+    train on the first ``num_examples`` names, one a step.
+
+    Args:
+        names: path of a names file; ``None`` for the bundled public-domain list;
+            ``"paper"`` to download the paper's own.
+        num_examples: n.
+        num_steps: optimiser steps; ``num_examples`` if not given.
+        dtype: ``float32`` or ``float64`` (which needs ``jax_enable_x64``); by default
+            the wider one that is enabled.
+
+    Returns:
+        An :class:`Experiment`.
+
+    Example:
+        >>> import sketchlearn as sl
+        >>> sl.microgpt.paper_experiment().num_examples
+        1000
+    """
+    check_count("num_examples", num_examples)
+    num_steps = check_count("num_steps", num_examples if num_steps is None else num_steps)
+    if dtype is None:
+        dtype = jnp.result_type(float)
+    if jnp.dtype(dtype) not in (jnp.float32, jnp.float64):
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}.")
+    if jnp.zeros((), dtype).dtype != dtype:
+        raise ValueError("float64 needs jax.config.update('jax_enable_x64', True) before the first computation.")
+    documents = load_names(names)
+    if num_examples > len(documents):
+        raise ValueError(f"num_examples={num_examples}, but the list has only {len(documents)} names.")
+    draw = random.Random(42)
+    draw.shuffle(documents)
+    initial = {
+        name: jnp.asarray([[draw.gauss(0, 0.08) for _ in range(columns)] for _ in range(rows)], dtype)
+        for name, (rows, columns) in PARAMETER_ORDER
+    }
+    return Experiment(tuple(documents[:num_examples]), initial, num_steps)

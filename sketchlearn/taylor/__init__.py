@@ -1,0 +1,8 @@
+"""Run a real JAX program over truncated power series: rules, registry, interpreter."""
+
+from . import rules_algebraic, rules_analytic, rules_control, rules_linear, rules_piecewise  # noqa: F401
+from .registry import Rule as Rule
+from .registry import stand_in as stand_in
+from .registry import supported_primitives as supported_primitives
+from .transform import piecewise_report as piecewise_report
+from .transform import push_forward as push_forward

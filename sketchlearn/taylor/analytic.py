@@ -1,0 +1,212 @@
+"""Analytic functions of one number: their Taylor coefficients at a real point, and their values at complex points.
+
+Each :class:`Analytic` knows two independent things about a function ``f``:
+``taylor(x, k)``, the list ``[f(x), f'(x), f''(x)/2!, .., f^(k)(x)/k!]`` at a
+real ``x`` (for power series), and ``complex(z)``, its value near the real axis (for
+Cauchy's way). Each is the other's oracle in the tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+
+class Analytic(NamedTuple):
+    """A function with its Taylor coefficients at real points and its continuation."""
+
+    taylor: Callable[[Any, int], list[Any]]
+    complex: Callable[[Any], Any]
+
+    def difference(self, x: Any, d: tuple, y: Any) -> tuple:
+        """Real and imaginary part of ``f(x + d) - f(x)``, ``d`` a (real, imaginary) pair."""
+        value = self.complex(lax.complex(*jnp.broadcast_arrays(x + d[0], d[1])))
+        return jnp.real(value) - y, jnp.imag(value)
+
+
+# --- recurrences on lists of coefficients (index = order) ---------------------
+
+
+def _power(p: list[Any], a: float, k: int) -> list[Any]:
+    """``p(t)^a`` to order k from ``p q' = a p' q``."""
+    q = [p[0] ** a]
+    for n in range(1, k + 1):
+        q.append(sum((a * i - (n - i)) * p[i] * q[n - i] for i in range(1, min(n, len(p) - 1) + 1)) / (n * p[0]))
+    return q
+
+
+def _ode(y0: Any, k: int, constant: float, linear: float, square: float) -> list[Any]:
+    """``y' = constant + linear y + square y²``."""
+    y = [y0]
+    for n in range(k):
+        y2 = sum(y[i] * y[n - i] for i in range(n + 1))
+        y.append(((constant if n == 0 else 0) + linear * y[n] + square * y2) / (n + 1))
+    return y
+
+
+def _integral(y0: Any, derivative: list[Any]) -> list[Any]:
+    return [y0] + [d / n for n, d in enumerate(derivative, 1)]
+
+
+def _binomials(a: Any, k: int) -> list[Any]:
+    """The generalised binomial coefficients C(a, 0..k)."""
+    b = [1.0]
+    for j in range(k):
+        b.append(b[-1] * (a - j) / (j + 1))
+    return b
+
+
+def _exp(x: Any, k: int) -> list[Any]:
+    e = jnp.exp(x)
+    return [e / math.factorial(j) for j in range(k + 1)]
+
+
+def _log(x: Any, k: int) -> list[Any]:
+    return [jnp.log(x)] + [(-1.0) ** (j + 1) / (j * x**j) for j in range(1, k + 1)]
+
+
+def _cyclic(values: list[Any], k: int) -> list[Any]:
+    """Functions whose derivatives repeat, as sin, cos, -sin, -cos do."""
+    return [values[j % len(values)] / math.factorial(j) for j in range(k + 1)]
+
+
+def _quadratic(c0: Any, c1: Any, c2: float) -> list[Any]:
+    return [c0, c1, jnp.full_like(c0, c2)]
+
+
+def power(a: float) -> Analytic:
+    """``x^a`` for a real exponent."""
+    return Analytic(lambda x, k: _power([x, jnp.ones_like(x)], a, k), lambda z: z**a)
+
+
+def _integer_taylor(x: Any, n: int, k: int) -> list[Any]:
+    # C(n, j) x^(n-j), without 0·(1/0) where the power is spent
+    return [
+        math.comb(n, j) * lax.integer_pow(x, n - j) if 0 <= j <= n else jnp.zeros_like(x) for j in range(k + 1)
+    ]
+
+
+def integer_power(n: int) -> Analytic:
+    """``x^n``; right at x = 0 too when n >= 0."""
+    if n >= 0:
+        return Analytic(lambda x, k: _integer_taylor(x, n, k), lambda z: lax.integer_pow(z, n))
+    return Analytic(
+        lambda x, k: [b * lax.integer_pow(x, n - j) for j, b in enumerate(_binomials(n, k))],
+        lambda z: 1 / lax.integer_pow(z, -n),
+    )
+
+
+def _cbrt(z: Any) -> Any:
+    side = jnp.where(jnp.real(z) < 0, -1.0, 1.0)  # the real cube root of the half plane that z lies in
+    return side * jnp.exp(jnp.log(side * z) / 3)
+
+
+def _erf_complex(z: Any) -> Any:
+    """erf of a complex number near the real axis.
+
+    Salzer's series (Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.29):
+    a trapezoidal sum of step 1/2 for the integral from the real part, whose error is
+    about 1e-16 |erf z|. Enough terms for |Im z| <= 8.
+    """
+    x, y = jnp.real(z), jnp.imag(z)
+    c, s = jnp.cos(2 * x * y), jnp.sin(2 * x * y)
+    # (1 - cos 2xy)/(2πx) and sin(2xy)/(2πx), both smooth through x = 0
+    sinc = y * jnp.sinc(x * y / math.pi)
+    re, im = jnp.sin(x * y) * sinc / math.pi, jnp.cos(x * y) * sinc / math.pi
+    for n in range(1, 31):
+        weight = 2 / math.pi / (n * n + 4 * x * x)
+        # exp(-n²/4) cosh(ny) with the exponents added first, so that nothing overflows
+        up, down = jnp.exp(n * y - n * n / 4), jnp.exp(-n * y - n * n / 4)
+        ch, sh, flat = (up + down) / 2, (up - down) / 2, math.exp(-n * n / 4)
+        re += weight * (2 * x * flat - 2 * x * ch * c + n * sh * s)
+        im += weight * (2 * x * ch * s + n * sh * c)
+    gauss = jnp.exp(-x * x)
+    return lax.complex(lax.erf(x) + gauss * re, gauss * im)
+
+
+def _erf(x: Any, k: int) -> list[Any]:
+    # exp(-(x+t)²) = e^{-x²} Σ H_n(-x)... by the recurrence of w' = -2(x + t) w
+    w = [jnp.exp(-x * x)]
+    for n in range(k):
+        w.append(-2 * (x * w[n] + (w[n - 1] if n else 0)) / (n + 1))
+    return _integral(lax.erf(x), [2 / math.sqrt(math.pi) * c for c in w[:k]])
+
+
+def _erfc(x: Any, k: int) -> list[Any]:
+    return [lax.erfc(x)] + [-c for c in _erf(x, k)[1:]]
+
+
+def _erf_inv(x: Any, k: int) -> list[Any]:
+    # y' = √π/2 exp(y²)
+    y, u, w = [lax.erf_inv(x)], [], []
+    for n in range(k):
+        u.append(sum(y[i] * y[n - i] for i in range(n + 1)))
+        w.append(jnp.exp(u[0]) if n == 0 else sum(i * u[i] * w[n - i] for i in range(1, n + 1)) / n)
+        y.append(math.sqrt(math.pi) / 2 * w[n] / (n + 1))
+    return y
+
+
+def _erf_inv_complex(z: Any) -> Any:
+    # Newton from the real value, along the segment to z: each step is short enough to stay on the branch
+    start = jnp.real(z)
+    w = lax.complex(lax.erf_inv(start), jnp.zeros_like(start))
+    for s in [0.25, 0.5, 0.75] + [1.0] * 5:
+        target = lax.complex(start, s * jnp.imag(z))
+        w = w - (_erf_complex(w) - target) * (math.sqrt(math.pi) / 2) * jnp.exp(w * w)
+    return w
+
+
+def _logistic(x: Any, k: int) -> list[Any]:
+    return _ode(lax.logistic(x), k, 0, 1, -1)
+
+
+def _from_derivative(value: Callable, quadratic: Callable[[Any], list[Any]], a: float) -> Callable:
+    """Taylor coefficients of a function whose derivative is a quadratic to the power ``a``."""
+
+    def taylor(x: Any, k: int) -> list[Any]:
+        return _integral(value(x), _power(quadratic(x), a, k - 1)) if k else [value(x)]
+
+    return taylor
+
+
+RECIPROCAL = Analytic(lambda x, k: [(-1.0) ** j / x ** (j + 1) for j in range(k + 1)], lambda z: 1 / z)
+
+ANALYTIC: dict[str, Analytic] = {
+    "exp": Analytic(_exp, jnp.exp),
+    "exp2": Analytic(
+        lambda x, k: [math.log(2) ** j * lax.exp2(x) / math.factorial(j) for j in range(k + 1)],
+        lambda z: jnp.exp(z * math.log(2)),
+    ),
+    "expm1": Analytic(lambda x, k: [jnp.expm1(x), *_exp(x, k)[1:]], jnp.expm1),
+    "log": Analytic(_log, jnp.log),
+    "log1p": Analytic(lambda x, k: [jnp.log1p(x), *_log(1 + x, k)[1:]], jnp.log1p),
+    "sqrt": power(0.5),
+    "rsqrt": power(-0.5),
+    "cbrt": Analytic(
+        lambda x, k: [b * jnp.cbrt(x) / x**j for j, b in enumerate(_binomials(1 / 3, k))], _cbrt
+    ),
+    "square": integer_power(2),
+    "one_minus_square": Analytic(lambda x, k: ([1 - x * x, -2 * x, -jnp.ones_like(x)] + [jnp.zeros_like(x)] * k)[: k + 1], lambda z: 1 - z * z),
+    "sin": Analytic(lambda x, k: _cyclic([jnp.sin(x), jnp.cos(x), -jnp.sin(x), -jnp.cos(x)], k), jnp.sin),
+    "cos": Analytic(lambda x, k: _cyclic([jnp.cos(x), -jnp.sin(x), -jnp.cos(x), jnp.sin(x)], k), jnp.cos),
+    "tan": Analytic(lambda x, k: _ode(jnp.tan(x), k, 1, 0, 1), jnp.tan),
+    "sinh": Analytic(lambda x, k: _cyclic([jnp.sinh(x), jnp.cosh(x)], k), jnp.sinh),
+    "cosh": Analytic(lambda x, k: _cyclic([jnp.cosh(x), jnp.sinh(x)], k), jnp.cosh),
+    "tanh": Analytic(lambda x, k: _ode(jnp.tanh(x), k, 1, 0, -1), jnp.tanh),
+    "logistic": Analytic(_logistic, lambda z: 1 / (1 + jnp.exp(-z))),
+    "asin": Analytic(_from_derivative(jnp.arcsin, lambda x: _quadratic(1 - x * x, -2 * x, -1), -0.5), jnp.arcsin),
+    "acos": Analytic(
+        lambda x, k: [jnp.arccos(x), *[-c for c in ANALYTIC["asin"].taylor(x, k)[1:]]], jnp.arccos
+    ),
+    "atan": Analytic(_from_derivative(jnp.arctan, lambda x: _quadratic(1 + x * x, 2 * x, 1), -1), jnp.arctan),
+    "asinh": Analytic(_from_derivative(jnp.arcsinh, lambda x: _quadratic(1 + x * x, 2 * x, 1), -0.5), jnp.arcsinh),
+    "acosh": Analytic(_from_derivative(jnp.arccosh, lambda x: _quadratic(x * x - 1, 2 * x, 1), -0.5), jnp.arccosh),
+    "atanh": Analytic(_from_derivative(jnp.arctanh, lambda x: _quadratic(1 - x * x, -2 * x, -1), -1), jnp.arctanh),
+    "erf": Analytic(_erf, _erf_complex),
+    "erfc": Analytic(_erfc, lambda z: 1 - _erf_complex(z)),
+    "erf_inv": Analytic(_erf_inv, _erf_inv_complex),
+}

@@ -1,0 +1,110 @@
+"""Run a traced real program over an algebra of jets.
+
+The program is traced once with real dtypes. Equations that no jet enters are run
+as they are: that is how the primal of every direction is computed once. An
+equation that a jet enters is handed to its primitive's rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax.numpy as jnp
+
+from .. import _jax_compat as compat
+from ..algebra import Algebra, Jet, primal
+from ..errors import UnsupportedPrimitive
+from .registry import REFUSED, RULES
+
+
+class Context:
+    """What a rule may need beside its inputs.
+
+    ``order`` is the highest order that still matters: a function whose derivative
+    mentions the function itself is expanded one order lower at each level.
+    ``counts`` collects, for every piecewise equation that was met, how many of its
+    decisions fell on a kink; ``None`` when nobody asked. ``place`` is the user's
+    line to name for equations that JAX's own derivative rules made.
+    """
+
+    def __init__(
+        self, algebra: Algebra, counts: dict[str, Any] | None = None, order: int | None = None, place: str = ""
+    ):
+        self.algebra = algebra
+        self.counts = counts
+        self.place = place
+        self.order = algebra.degree if order is None else order
+
+    def lift(self, x: Any) -> Jet:
+        """The jet of a number that may be a constant."""
+        return x if isinstance(x, Jet) else Jet(x, self.algebra.zeros(x))
+
+    def where(self, eqn: Any) -> str:
+        """The user's line behind an equation."""
+        return compat.source_line(eqn) or self.place or "an unknown line"
+
+    def record(self, eqn: Any, at_kink: Any) -> None:
+        """Note a piecewise equation and how many of its decisions fell on a kink."""
+        if self.counts is not None:
+            site = f"{eqn.primitive.name} at {self.where(eqn)}"
+            self.counts[site] = self.counts.get(site, 0) + jnp.sum(at_kink, dtype=jnp.int32)
+
+    @contextmanager
+    def collecting(self):
+        """Collect the counts of a sub-program apart, as control flow needs them as outputs."""
+        outer, self.counts = self.counts, (None if self.counts is None else {})
+        try:
+            yield self.counts
+        finally:
+            self.counts = outer
+
+    def add_counts(self, counts: dict[str, Any]) -> None:
+        if self.counts is not None:
+            for site, n in counts.items():
+                self.counts[site] = self.counts.get(site, 0) + n
+
+    def evaluate(self, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+        """The outputs of a jaxpr on inputs that are arrays or jets."""
+        env: dict[Any, Any] = {}
+
+        def read(var: Any) -> Any:
+            return var.val if compat.is_literal(var) else env[var]
+
+        env.update(zip(jaxpr.constvars, consts, strict=True))
+        env.update(zip(jaxpr.invars, inputs, strict=True))
+        last_use = {v: i for i, e in enumerate(jaxpr.eqns) for v in e.invars if not compat.is_literal(v)}
+        keep = {v for v in jaxpr.outvars if not compat.is_literal(v)}
+        for i, eqn in enumerate(jaxpr.eqns):
+            env.update(zip(eqn.outvars, self.apply(eqn, [read(v) for v in eqn.invars]), strict=True))
+            for v in {v for v in eqn.invars if not compat.is_literal(v)} - keep:
+                if last_use[v] == i:
+                    del env[v]
+        return [read(v) for v in jaxpr.outvars]
+
+    def apply(self, eqn: Any, inputs: list[Any]) -> list[Any]:
+        """One equation: as it is if no jet enters, else by its rule."""
+        if not any(isinstance(x, Jet) for x in inputs):
+            return compat.bind(eqn, *inputs)
+        rule = RULES.get(eqn.primitive.name)
+        if rule is None:
+            raise UnsupportedPrimitive(no_rule_message(eqn, self.where(eqn)))
+        return rule.apply(self, eqn, *inputs)
+
+    def primals(self, eqn: Any, inputs: Sequence[Any]) -> list[Any]:
+        """The equation's own outputs on the real values of its inputs."""
+        return compat.bind(eqn, *[primal(x) for x in inputs])
+
+
+def no_rule_message(eqn: Any, where: str) -> str:
+    """Primitive, line, reason, way out."""
+    name = eqn.primitive.name
+    reason = REFUSED.get(name, "nobody has written its Taylor rule yet")
+    return (
+        f"Cannot expand the JAX primitive '{name}' in a power series: {reason}.\n"
+        f"  It is used at {where}, where it depends on what is differentiated.\n"
+        "  Ways out: write that step with other operations (the table 'Supported primitives' of the "
+        "documentation lists them); wrap it in jax.custom_jvp, whose rule is then used; give a plain "
+        "JAX equivalent with sketchlearn.taylor.stand_in; or add a rule (CONTRIBUTING.md shows how)."
+    )

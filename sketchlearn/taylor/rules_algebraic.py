@@ -1,0 +1,194 @@
+"""Products along an axis and dense linear algebra, reduced to what has a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .. import _jax_compat as compat
+from ..algebra import Jet, Point, primal
+from .interpreter import Context
+from .registry import register
+
+
+def _rewritten(function: Callable) -> Callable:
+    """Evaluate ``function(eqn, x)``, the same mathematics in other operations."""
+
+    def rule(ctx: Context, eqn: Any, x: Any) -> list[Any]:
+        program = compat.trace(lambda v: function(eqn, v), x.primal)
+        (out,) = ctx.evaluate(program.jaxpr, program.consts, [x])
+        return [Jet(ctx.primals(eqn, (x,))[0], out.parts)]
+
+    return rule
+
+
+def _reduce_prod(eqn: Any, x: Any) -> Any:
+    axes = tuple(eqn.params["axes"])
+    x = jnp.moveaxis(x, axes, range(len(axes)))
+    x = x.reshape(-1, *x.shape[len(axes) :])
+    while x.shape[0] > 1:  # pairwise, so that a zero factor needs no division
+        half = x.shape[0] // 2
+        x = jnp.concatenate([x[:half] * x[half : 2 * half], x[2 * half :]])
+    return x[0] if x.shape[0] else jnp.ones(x.shape[1:], x.dtype)
+
+
+def _log_add(a: Any, b: Any) -> Any:
+    big = lax.max(a, b)
+    return big + lax.log1p(lax.exp(-lax.abs(a - b)))
+
+
+def _along_axis(combine: Callable) -> Callable:
+    def cumulative(eqn: Any, x: Any) -> Any:
+        return lax.associative_scan(combine, x, axis=eqn.params["axis"], reverse=eqn.params["reverse"])
+
+    return cumulative
+
+
+register("reduce_prod", "algebraic", _rewritten(_reduce_prod), "pairwise products")
+register("cumprod", "algebraic", _rewritten(_along_axis(lax.mul)), "pairwise products")
+register("cumlogsumexp", "algebraic", _rewritten(_along_axis(_log_add)), "pairwise log(e^a + e^b)")
+
+
+# --- dense linear algebra --------------------------------------------------------
+# A matrix function is solved for order by order: a fixed-point iteration in which every
+# round makes one more order exact, because the increments are nilpotent.
+
+
+def _iterate(ctx: Context, step: Callable, start: Any) -> Any:
+    return lax.fori_loop(0, ctx.algebra.degree, lambda _, parts: step(parts), start)
+
+
+def _complex(x: Jet) -> Any:
+    """The complex number of a :class:`Point` jet."""
+    return lax.complex(x.primal + x.parts[0][0], x.parts[0][1])
+
+
+def _from_complex(value: Any, z: Any) -> Jet:
+    return Jet(value, ((jnp.real(z) - value, jnp.imag(z)),))
+
+
+def _increment(x: Jet) -> Jet:
+    return Jet(jnp.zeros_like(x.primal), x.parts)
+
+
+def _triangular_solve(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
+    (value,) = ctx.primals(eqn, (a, b))
+    p = eqn.params
+    algebra, b = ctx.algebra, ctx.lift(b)
+
+    def solve(c: Any) -> Any:
+        return compat.bind(eqn, primal(a), c)[0]
+
+    if not isinstance(a, Jet):
+        return [Jet(value, algebra.map(solve, b.parts))]
+    if isinstance(algebra, Point):
+        return [_from_complex(value, compat.bind(eqn, _complex(a), _complex(b))[0])]
+    strict = 1 if p["unit_diagonal"] else 0
+
+    def times(m: Any, y: Any) -> Any:  # only one triangle of the matrix is read
+        m = jnp.tril(m, -strict) if p["lower"] else jnp.triu(m, strict)
+        m = jnp.swapaxes(m, -1, -2) if p["transpose_a"] else m
+        return m @ y if p["left_side"] else y @ m
+
+    def step(parts: Any) -> Any:  # y <- A_0^{-1} (b - (A - A_0) y)
+        moved = algebra.product(times, _increment(a), Jet(value, parts)).parts
+        return algebra.map(lambda q, m: solve(q - m), b.parts, moved)
+
+    return [Jet(value, _iterate(ctx, step, algebra.zeros(value)))]
+
+
+def _lu_complex(a: Any) -> Any:
+    """LU factors of complex matrices without pivoting, packed in one array."""
+    n = a.shape[-1]
+    rows = jnp.arange(n)
+
+    def step(j: Any, a: Any) -> Any:
+        below = rows > j
+        column = jnp.where(below, a[..., :, j] / a[..., j, j][..., None], 0)
+        row = jnp.where(below, a[..., j, :], 0)
+        a = a.at[..., :, j].set(jnp.where(below, column, a[..., :, j]))
+        return a - column[..., :, None] * row[..., None, :]
+
+    return lax.fori_loop(0, n, step, a)
+
+
+def _product(ctx: Context, a: Jet, b: Jet) -> Any:
+    return ctx.algebra.product(jnp.matmul, a, b).parts
+
+
+def _lu(ctx: Context, eqn: Any, a: Jet) -> list[Any]:
+    if a.primal.shape[-1] != a.primal.shape[-2]:
+        raise NotImplementedError(f"LU factors of a matrix of shape {a.primal.shape}: only square ones have a rule.")
+    value, pivots, order = ctx.primals(eqn, (a,))
+    rows = jnp.expand_dims(order, -1)
+
+    def permuted(c: Any) -> Any:
+        return jnp.take_along_axis(c, jnp.broadcast_to(rows, c.shape), axis=-2)
+
+    if isinstance(ctx.algebra, Point):
+        return [_from_complex(value, _lu_complex(permuted(_complex(a)))), pivots, order]
+    eye = jnp.eye(value.shape[-1], dtype=value.dtype)
+    lower, upper = jnp.tril(value, -1) + eye, jnp.triu(value)
+
+    def solve(c: Any) -> Any:  # L_0^{-1} P c U_0^{-1}
+        left = lax.linalg.triangular_solve(lower, permuted(c), left_side=True, lower=True, unit_diagonal=True)
+        return lax.linalg.triangular_solve(upper, left, left_side=False, lower=False)
+
+    change, zero = ctx.algebra.map(solve, a.parts), jnp.zeros_like(value)
+
+    def step(parts: Any) -> Any:  # (1 + Λ)(1 + Υ) = 1 + change, Λ strictly lower, Υ upper
+        low = Jet(zero, ctx.algebra.map(lambda c: jnp.tril(c, -1), parts))
+        up = Jet(zero, ctx.algebra.map(jnp.triu, parts))
+        return jax.tree.map(jnp.subtract, change, _product(ctx, low, up))
+
+    parts = _iterate(ctx, step, ctx.algebra.zeros(value))
+    packed = ctx.algebra.map(lambda c: jnp.tril(lower @ jnp.tril(c, -1), -1) + jnp.triu(jnp.triu(c) @ upper), parts)
+    return [Jet(value, packed), pivots, order]
+
+
+def _cholesky(ctx: Context, eqn: Any, a: Jet) -> list[Any]:
+    (value,) = ctx.primals(eqn, (a,))
+    if eqn.params.get("symmetrize_input"):
+        a = Jet(a.primal, ctx.algebra.map(lambda c: (c + jnp.swapaxes(c, -1, -2)) / 2, a.parts))
+    if isinstance(ctx.algebra, Point):
+        lu = _lu_complex(_complex(a))
+        root = jnp.sqrt(jnp.diagonal(lu, axis1=-2, axis2=-1))
+        factor = jnp.tril(lu, -1) + jnp.eye(lu.shape[-1])
+        return [_from_complex(value, factor * root[..., None, :])]
+
+    lower = jnp.tril(value)  # the primitive leaves the other triangle undefined
+
+    def half(c: Any) -> Any:
+        return jnp.tril(c, -1) + jnp.tril(jnp.triu(c)) / 2
+
+    def solve(c: Any) -> Any:  # L_0^{-1} c L_0^{-T}
+        c = jnp.tril(c) + jnp.swapaxes(jnp.tril(c, -1), -1, -2)
+        left = lax.linalg.triangular_solve(lower, c, left_side=True, lower=True)
+        return lax.linalg.triangular_solve(lower, left, left_side=False, lower=True, transpose_a=True)
+
+    change, zero = ctx.algebra.map(solve, a.parts), jnp.zeros_like(value)
+
+    def step(parts: Any) -> Any:  # (1 + Λ)(1 + Λ)ᵀ = 1 + change, Λ lower
+        low = Jet(zero, parts)
+        high = Jet(zero, ctx.algebra.map(lambda c: jnp.swapaxes(c, -1, -2), parts))
+        return ctx.algebra.map(lambda c, q: half(c - q), change, _product(ctx, low, high))
+
+    parts = _iterate(ctx, step, ctx.algebra.zeros(value))
+    return [Jet(value, ctx.algebra.map(lambda c: lower @ c, parts))]
+
+
+def _linear_solve(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
+    lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
+    start = lengths.matvec + lengths.vecmat
+    consts, b = inputs[start : start + lengths.solve], inputs[sum(lengths) :]
+    return ctx.evaluate(*compat.split_consts(jaxprs.solve), [*consts, *b])
+
+
+register("triangular_solve", "algebraic", _triangular_solve)
+register("lu", "algebraic", _lu, "square; the pivots of the real matrix are held")
+register("cholesky", "algebraic", _cholesky)
+register("custom_linear_solve", "algebraic", _linear_solve, "the solver itself is walked")

@@ -1,0 +1,99 @@
+"""Analytic primitives: composed through their Taylor coefficients at the primal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ..algebra import Algebra, Jet, Point, differentiate_log, integrate_log, primal
+from .analytic import ANALYTIC, RECIPROCAL, Analytic, _binomials, integer_power, power
+from .interpreter import Context
+from .registry import refuse, register, stand_in
+
+
+def _analytic(function: Analytic) -> Any:
+    def rule(ctx: Context, eqn: Any, x: Any) -> list[Any]:
+        (value,) = ctx.primals(eqn, (x,))
+        return [ctx.algebra.compose(function, x, value)]
+
+    return rule
+
+
+for _name, _function in ANALYTIC.items():
+    register(_name, "analytic", _analytic(_function))
+
+
+def _integer_pow(ctx: Context, eqn: Any, x: Any) -> list[Any]:
+    (value,) = ctx.primals(eqn, (x,))
+    return [ctx.algebra.compose(integer_power(eqn.params["y"]), x, value)]
+
+
+register("integer_pow", "analytic", _integer_pow)
+
+
+def _constant_power(y: Any) -> Analytic:
+    """``x^y`` for an array of constant exponents; whole exponents are right at x = 0 too."""
+    y = jnp.asarray(y, jnp.result_type(y, float) if jnp.issubdtype(jnp.result_type(y), jnp.integer) else None)
+
+    def taylor(x: Any, k: int) -> list[Any]:
+        y_ = y.astype(x.dtype)
+        return [jnp.where(b == 0, 0, b * x ** (y_ - j)) for j, b in enumerate(_binomials(y_, k))]
+
+    return Analytic(taylor, lambda z: z**y)
+
+
+def _pow(ctx: Context, eqn: Any, x: Any, y: Any) -> list[Any]:
+    (value,) = ctx.primals(eqn, (x, y))
+    algebra = ctx.algebra
+    if not isinstance(y, Jet):
+        return [algebra.compose(_constant_power(y), x, value)]
+    x = ctx.lift(x)
+    log = algebra.compose(ANALYTIC["log"], x, jnp.log(x.primal))
+    return [algebra.compose(ANALYTIC["exp"], algebra.product(jnp.multiply, y, log), value)]
+
+
+register("pow", "analytic", _pow, "the base must be positive when the exponent varies")
+
+
+def _atan2(ctx: Context, eqn: Any, y: Any, x: Any) -> list[Any]:
+    (value,) = ctx.primals(eqn, (y, x))
+    algebra = ctx.algebra
+    y, x = ctx.lift(y), ctx.lift(x)
+    if isinstance(algebra, Point):
+        return [Jet(value, (_atan2_difference(y, x),))]
+    # t θ'(t) = (x t y' - y t x') / (x² + y²)
+    ty, tx = (Jet(jnp.zeros_like(v.primal), differentiate_log(algebra, v.parts)) for v in (y, x))
+
+    def mul(a: Jet, b: Jet) -> Jet:
+        return algebra.product(jnp.multiply, a, b)
+
+    norm = jax.tree.map(jnp.add, mul(x, x), mul(y, y))
+    turn = jax.tree.map(jnp.subtract, mul(x, ty), mul(y, tx))
+    inverse = algebra.compose(RECIPROCAL, norm, 1 / norm.primal)
+    return [Jet(value, integrate_log(algebra, mul(turn, inverse).parts))]
+
+
+def _atan2_difference(y: Jet, x: Jet) -> tuple:
+    """atan2(y, x) = log((x + iy)/(x - iy)) / 2i, continued from the primal without crossing a cut."""
+    dx, dy = lax.complex(*x.parts[0]), lax.complex(*y.parts[0])
+    up, down = lax.complex(x.primal, y.primal), lax.complex(x.primal, -y.primal)
+    d = (jnp.log1p((dx + 1j * dy) / up) - jnp.log1p((dx - 1j * dy) / down)) / 2j
+    return jnp.real(d), jnp.imag(d)
+
+
+register("atan2", "analytic", _atan2)
+
+for _name in ("lgamma", "digamma", "polygamma", "igamma", "igammac", "zeta", "regularized_incomplete_beta", "bessel_i0e"):
+    refuse(_name, "special functions of this family have no complex implementation in JAX to check a rule against")
+for _name in ("bitcast_convert_type", "nextafter", "shift_left", "shift_right_logical"):
+    refuse(_name, "it acts on the bits of a number and has no derivative")
+for _name in ("qr", "householder_product", "eigh", "eig", "svd", "schur", "tridiagonal_solve"):
+    refuse(_name, "of dense linear algebra only triangular solves, LU and Cholesky factors have rules")
+for _name in ("pure_callback", "io_callback"):
+    refuse(_name, "what happens outside JAX cannot be expanded")
+
+# The derivative of erf in newer JAX versions; its body splits floats by their bits.
+stand_in("exp_neg_sq", lambda x: jnp.exp(-(x * x)))

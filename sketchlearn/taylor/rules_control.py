@@ -1,0 +1,229 @@
+"""Control flow is rebuilt with the public functions of ``jax.lax``; decisions are the real program's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .. import _jax_compat as compat
+from ..algebra import Jet, Point, differentiate_log, integrate_log, primal
+from ..errors import UnsupportedPrimitive
+from .interpreter import Context
+from .registry import STAND_INS, register
+
+
+def _call(key: str) -> Callable:
+    def rule(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
+        jaxpr, consts = compat.split_consts(eqn.params[key])
+        return ctx.evaluate(jaxpr, consts, inputs)
+
+    return rule
+
+
+for _name in ("jit", "pjit", "closed_call", "core_call"):
+    register(_name, "control flow", _call("jaxpr" if "jit" in _name else "call_jaxpr"), "walked into")
+for _name in ("remat", "remat2", "checkpoint"):
+    register(_name, "control flow", _call("jaxpr"), "walked into; nothing is run backwards, so nothing is kept")
+
+
+def _is_jet(x: Any) -> bool:
+    return isinstance(x, Jet)
+
+
+def _fixpoint(step: Callable, carry: list[Any], ctx: Context) -> list[Any]:
+    """Lift every carried number that becomes a jet in some round, so that the carry keeps its type."""
+    while True:
+        out = jax.eval_shape(step, carry)
+        grown = [_is_jet(o) and not _is_jet(c) for c, o in zip(carry, out, strict=True)]
+        if not any(grown):
+            return carry
+        carry = [ctx.lift(c) if g else c for c, g in zip(carry, grown, strict=True)]
+
+
+def _keep_types(ctx: Context, out: list[Any], like: list[Any]) -> list[Any]:
+    return [ctx.lift(o) if _is_jet(c) else o for o, c in zip(out, like, strict=True)]
+
+
+def _total(counts: Any) -> Any:
+    return {} if counts is None else counts
+
+
+def _scan(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
+    num_consts, num_carry = compat.scan_layout(eqn.params)
+    jaxpr, jaxpr_consts = compat.split_consts(eqn.params["jaxpr"])
+    consts, carry = list(inputs[:num_consts]), list(inputs[num_consts : num_consts + num_carry])
+    algebra = ctx.algebra
+    xs = [algebra.scan_in(x) if _is_jet(x) else x for x in inputs[num_consts + num_carry :]]
+
+    def step(carry: list[Any], x: list[Any]) -> tuple:
+        with ctx.collecting() as counts:
+            out = ctx.evaluate(jaxpr, jaxpr_consts, [*consts, *carry, *x])
+        return out[:num_carry], (out[num_carry:], _total(counts))
+
+    first = jax.eval_shape(lambda xs: jax.tree.map(lambda v: v[0], xs), xs)
+    carry = _fixpoint(lambda c: step(c, _zeros(first))[0], carry, ctx)
+
+    def body(c: list[Any], x: list[Any]) -> tuple:
+        out, ys = step(c, x)
+        return _keep_types(ctx, out, c), ys
+
+    carry, (ys, counts) = lax.scan(
+        body, carry, xs, length=eqn.params["length"], reverse=eqn.params["reverse"], unroll=eqn.params["unroll"]
+    )
+    ctx.add_counts(jax.tree.map(lambda n: jnp.sum(n, dtype=jnp.int32), counts))
+    return [*carry, *[algebra.scan_out(y) if _is_jet(y) else y for y in ys]]
+
+
+def _zeros(shapes: Any) -> Any:
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype) if jnp.issubdtype(s.dtype, jnp.number) or s.dtype == bool else s, shapes)
+
+
+register("scan", "control flow", _scan)
+
+
+def _while(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
+    p = eqn.params
+    split = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+    cond_consts, body_consts, carry = list(inputs[: split[0]]), list(inputs[split[0] : split[1]]), list(inputs[split[1] :])
+    cond_jaxpr, cond_closed = compat.split_consts(p["cond_jaxpr"])
+    body_jaxpr, body_closed = compat.split_consts(p["body_jaxpr"])
+
+    def step(carry: list[Any]) -> tuple:
+        with ctx.collecting() as counts:
+            out = ctx.evaluate(body_jaxpr, body_closed, [*body_consts, *carry])
+        return out, _total(counts)
+
+    carry = _fixpoint(lambda c: step(c)[0], carry, ctx)
+    sites = jax.eval_shape(lambda c: step(c)[1], carry)
+
+    def going(state: tuple) -> Any:
+        values = [primal(x) for x in [*cond_consts, *state[0]]]
+        return ctx.evaluate(cond_jaxpr, cond_closed, values)[0]
+
+    def body(state: tuple) -> tuple:
+        out, counts = step(state[0])
+        return _keep_types(ctx, out, carry), jax.tree.map(jnp.add, state[1], counts)
+
+    carry_out, counts = lax.while_loop(going, body, (carry, _zeros(sites)))
+    ctx.add_counts(counts)
+    if any(map(_is_jet, [*cond_consts, *carry])):
+        ctx.record(eqn, False)
+    return list(carry_out)
+
+
+register("while", "control flow", _while, "the number of rounds is the real program's")
+
+
+def _cond(ctx: Context, eqn: Any, index: Any, *inputs: Any) -> list[Any]:
+    branches = [compat.split_consts(b) for b in eqn.params["branches"]]
+    if _is_jet(index):
+        ctx.record(eqn, False)
+
+    def run(branch: tuple) -> Callable:
+        def call(inputs: list[Any]) -> tuple:
+            with ctx.collecting() as counts:
+                out = ctx.evaluate(*branch, inputs)
+            return out, _total(counts)
+
+        return call
+
+    calls = [run(b) for b in branches]
+    shapes = [jax.eval_shape(c, list(inputs)) for c in calls]
+    lifted = [any(map(_is_jet, outs)) for outs in zip(*[s[0] for s in shapes], strict=True)]
+    sites = {site for s in shapes for site in s[1]}
+
+    def alike(call: Callable) -> Callable:
+        def branch(inputs: list[Any]) -> tuple:
+            out, counts = call(inputs)
+            return (
+                [ctx.lift(o) if up else o for o, up in zip(out, lifted, strict=True)],
+                {site: jnp.asarray(counts.get(site, 0), jnp.int32) for site in sites},
+            )
+
+        return branch
+
+    out, counts = lax.switch(primal(index), [alike(c) for c in calls], list(inputs))
+    ctx.add_counts(counts)
+    return out
+
+
+register("cond", "control flow", _cond, "the branch is the real program's")
+
+
+# --- functions with derivative rules of their own ------------------------------
+
+
+def through_jvp(ctx: Context, eqn: Any, inputs: tuple) -> list[Any]:
+    """Expand through the derivative rule: ``t y'(t) = ∂f(x(t)) · t x'(t)``, so ``y_r`` is its r-th part over r.
+
+    The tangent ``t x'(t)`` has no constant part, so the rule needs ``x`` and, where it
+    mentions the function again, ``y`` only to one order less: that is ``ctx.order``.
+    """
+    values = ctx.primals(eqn, inputs)
+    if ctx.order == 0:
+        return values
+    moving = [i for i, x in enumerate(inputs) if _is_jet(x)]
+    at = [primal(x) for x in inputs]
+
+    def call(*xs: Any) -> list[Any]:
+        args = list(at)
+        for i, x in zip(moving, xs, strict=True):
+            args[i] = x
+        return compat.bind(eqn, *args)
+
+    def rule(xs: tuple, held: list[Any], tangents: tuple) -> list[Any]:
+        def fn(*moved: Any) -> list[Any]:
+            args = list(held)
+            for i, x in zip(moving, moved, strict=True):
+                args[i] = x
+            return compat.bind(eqn, *args)
+
+        return jax.jvp(fn, xs, tangents)[1]
+
+    jets = [inputs[i] for i in moving]
+    algebra = ctx.algebra
+    tangents = [Jet(jnp.zeros_like(j.primal), differentiate_log(algebra, j.parts)) for j in jets]
+    program = compat.trace(rule, tuple(j.primal for j in jets), at, tuple(t.primal for t in tangents))
+    inner = Context(algebra, ctx.counts, ctx.order - 1, ctx.where(eqn))
+    out = inner.evaluate(program.jaxpr, program.consts, [*jets, *[x for x in at], *tangents])
+    return [
+        Jet(v, integrate_log(algebra, t.parts)) if _is_jet(t) else v for v, t in zip(values, out, strict=True)
+    ]
+
+
+def _stand_in(ctx: Context, eqn: Any, inputs: tuple, function: Callable) -> list[Any]:
+    program = compat.trace(function, *[primal(x) for x in inputs])
+    out = ctx.evaluate(program.jaxpr, program.consts, inputs)
+    values = ctx.primals(eqn, inputs)
+    return [Jet(v, o.parts) if _is_jet(o) else v for v, o in zip(values, out, strict=True)]
+
+
+def _custom_jvp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
+    if function := STAND_INS.get(compat.function_name(eqn.params)):
+        return _stand_in(ctx, eqn, inputs, function)
+    if isinstance(ctx.algebra, Point):  # a finite step has no derivative rule: the body is continued instead
+        return ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
+    return through_jvp(ctx, eqn, inputs)
+
+
+register("custom_jvp_call", "control flow", _custom_jvp, "through its derivative rule (Cauchy: its body), or its stand-in")
+
+
+def _custom_vjp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
+    name = compat.function_name(eqn.params)
+    if function := STAND_INS.get(name):
+        return _stand_in(ctx, eqn, inputs, function)
+    raise UnsupportedPrimitive(
+        f"Cannot expand the custom_vjp function '{name}' in a power series: it has a backward rule only, and its body "
+        "may not be the function that the rule differentiates.\n"
+        f"  It is called at {ctx.where(eqn)}.\n"
+        f"  Way out: sketchlearn.taylor.stand_in({name!r}, function) with the same mathematics in plain JAX."
+    )
+
+
+for _name in ("custom_vjp_call", "custom_vjp_call_jaxpr"):
+    register(_name, "control flow", _custom_vjp, "by name, through taylor.stand_in")

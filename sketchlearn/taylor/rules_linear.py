@@ -1,0 +1,131 @@
+"""Linear maps act on every coefficient; bilinear ones are products of series."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .. import _jax_compat as compat
+from ..algebra import Jet, primal
+from .analytic import RECIPROCAL
+from .interpreter import Context
+from .registry import register
+
+
+def _is_inexact(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+
+
+def _linear(ctx: Context, eqn: Any, *inputs: Any, **params: Any) -> list[Any]:
+    """Linear in all its floating inputs together; integer inputs (indices) are held."""
+    moving = [i for i, x in enumerate(inputs) if _is_inexact(primal(x))]
+    held = [primal(x) for x in inputs]
+    changed = eqn.replace(params={**eqn.params, **params}) if params else eqn
+
+    def fn(*components: Any) -> tuple:
+        args = list(held)
+        for i, c in zip(moving, components, strict=True):
+            args[i] = c
+        return tuple(compat.bind(changed, *args))
+
+    parts = [ctx.lift(inputs[i]).parts for i in moving]
+    values = ctx.primals(eqn, inputs)
+    return [Jet(v, ctx.algebra.map(lambda *c, n=n: fn(*c)[n], *parts)) for n, v in enumerate(values)]
+
+
+for _name in (
+    "neg reduce_sum transpose reshape broadcast_in_dim squeeze expand_dims slice rev concatenate pad "
+    "copy copy_p cumsum dynamic_slice dynamic_update_slice scatter scatter-add scatter-sub split "
+    "real imag complex conj reduce_window_sum reduce_precision optimization_barrier fft "
+    "sharding_constraint device_put"
+).split():
+    register(_name, "linear", _linear)
+
+
+def _add(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
+    (value,) = ctx.primals(eqn, (a, b))
+    if isinstance(a, Jet) and isinstance(b, Jet):
+        return [Jet(value, jax.tree.map(jnp.add, a.parts, b.parts))]
+    return [Jet(value, a.parts if isinstance(a, Jet) else b.parts)]
+
+
+def _sub(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
+    (value,) = ctx.primals(eqn, (a, b))
+    if isinstance(a, Jet) and isinstance(b, Jet):
+        return [Jet(value, jax.tree.map(jnp.subtract, a.parts, b.parts))]
+    return [Jet(value, a.parts if isinstance(a, Jet) else jax.tree.map(jnp.negative, b.parts))]
+
+
+register("add", "linear", _add)
+register("add_any", "linear", _add)
+register("sub", "linear", _sub)
+
+
+def _gather(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
+    # A read outside the array gives fill_value: a constant, whose coefficients are zero.
+    fill = 0.0 if eqn.params.get("fill_value") is not None or "FILL" in str(eqn.params["mode"]) else None
+    return _linear(ctx, eqn, *inputs, fill_value=fill)
+
+
+register("gather", "linear", _gather, "indices are held; a read out of bounds is a constant")
+
+
+def _stop_gradient(ctx: Context, eqn: Any, x: Any) -> list[Any]:
+    return [x]
+
+
+register("stop_gradient", "linear", _stop_gradient, "the series passes: it changes the update rule, not the dependence")
+
+
+def _convert(ctx: Context, eqn: Any, x: Any) -> list[Any]:
+    if jnp.issubdtype(eqn.params["new_dtype"], jnp.inexact):
+        return _linear(ctx, eqn, x)
+    value = primal(x)
+    ctx.record(eqn, value == jnp.trunc(value))
+    return ctx.primals(eqn, (x,))
+
+
+register("convert_element_type", "linear", _convert, "to an integer type: a constant, recorded as piecewise")
+
+
+def _debug(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
+    return ctx.primals(eqn, inputs)
+
+
+register("debug_callback", "constant", _debug, "sees the real values")
+register("debug_print", "constant", _debug, "sees the real values")
+
+
+# --- bilinear ---------------------------------------------------------------
+
+
+def _product(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
+    def fn(p: Any, q: Any) -> Any:
+        return compat.bind(eqn, p, q)[0]
+
+    algebra = ctx.algebra
+    if not isinstance(b, Jet):
+        return [Jet(fn(a.primal, b), algebra.map(lambda p: fn(p, b), a.parts))]
+    if not isinstance(a, Jet):
+        return [Jet(fn(a, b.primal), algebra.map(lambda q: fn(a, q), b.parts))]
+    return [algebra.product(fn, a, b)]
+
+
+for _name in ("mul", "dot_general", "conv_general_dilated"):
+    register(_name, "bilinear", _product)
+
+
+def _div(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
+    (value,) = ctx.primals(eqn, (a, b))
+    if not isinstance(b, Jet):
+        return [Jet(value, ctx.algebra.map(lambda p: lax.div(p, b), a.parts))]
+    inverse = ctx.algebra.compose(RECIPROCAL, b, 1 / b.primal)
+    if not isinstance(a, Jet):
+        return [Jet(value, ctx.algebra.map(lambda p: a * p, inverse.parts))]
+    return [Jet(value, ctx.algebra.product(jnp.multiply, a, inverse).parts)]
+
+
+register("div", "bilinear", _div, "the numerator times the reciprocal's series")
