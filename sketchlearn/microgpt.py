@@ -35,7 +35,7 @@ def encode(names: list[str], length: int | None = None) -> tuple[np.ndarray, np.
     return tokens, targets, present
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # compared and hashed by identity: it holds arrays
 class Experiment:
     """microgpt's training run as one pure function of the weights of its examples.
 

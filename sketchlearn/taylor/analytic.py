@@ -62,7 +62,7 @@ def _binomials(a: Any, k: int) -> list[Any]:
 
 def _exp(x: Any, k: int) -> list[Any]:
     e = jnp.exp(x)
-    return [e / math.factorial(j) for j in range(k + 1)]
+    return [e * (1 / math.factorial(j)) for j in range(k + 1)]
 
 
 def _log(x: Any, k: int) -> list[Any]:
@@ -71,7 +71,7 @@ def _log(x: Any, k: int) -> list[Any]:
 
 def _cyclic(values: list[Any], k: int) -> list[Any]:
     """Functions whose derivatives repeat, as sin, cos, -sin, -cos do."""
-    return [values[j % len(values)] / math.factorial(j) for j in range(k + 1)]
+    return [values[j % len(values)] * (1 / math.factorial(j)) for j in range(k + 1)]
 
 
 def _quadratic(c0: Any, c1: Any, c2: float) -> list[Any]:
@@ -86,7 +86,7 @@ def power(a: float) -> Analytic:
 def _integer_taylor(x: Any, n: int, k: int) -> list[Any]:
     # C(n, j) x^(n-j), without 0·(1/0) where the power is spent
     return [
-        math.comb(n, j) * lax.integer_pow(x, n - j) if 0 <= j <= n else jnp.zeros_like(x) for j in range(k + 1)
+        float(math.comb(n, j)) * lax.integer_pow(x, n - j) if 0 <= j <= n else jnp.zeros_like(x) for j in range(k + 1)
     ]
 
 
@@ -178,7 +178,7 @@ RECIPROCAL = Analytic(lambda x, k: [(-1.0) ** j / x ** (j + 1) for j in range(k 
 ANALYTIC: dict[str, Analytic] = {
     "exp": Analytic(_exp, jnp.exp),
     "exp2": Analytic(
-        lambda x, k: [math.log(2) ** j * lax.exp2(x) / math.factorial(j) for j in range(k + 1)],
+        lambda x, k: [math.log(2) ** j * lax.exp2(x) * (1 / math.factorial(j)) for j in range(k + 1)],
         lambda z: jnp.exp(z * math.log(2)),
     ),
     "expm1": Analytic(lambda x, k: [jnp.expm1(x), *_exp(x, k)[1:]], jnp.expm1),

@@ -61,3 +61,8 @@ def stand_in(name: str, function: Callable) -> None:
 def supported_primitives() -> list[Rule]:
     """Every primitive with a rule, sorted by kind and name (the table in the documentation)."""
     return sorted(RULES.values(), key=lambda rule: (KINDS.index(rule.kind), rule.primitive))
+
+
+def refused_primitives() -> dict[str, str]:
+    """Primitives that are refused on purpose, each with the reason."""
+    return dict(sorted(REFUSED.items()))

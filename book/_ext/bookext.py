@@ -1,0 +1,171 @@
+"""The book's own Sphinx extension.
+
+* ``primitives``: a directive that writes the table of supported primitives from the package's registry;
+* a warning (so, an error of the build) for a public name of the package that no page documents;
+* MathJax served from the book itself, taken from the package ``sphinx-mathjax-offline``, so that the
+  built book reads without a network;
+* the addresses of the published book and of its repository, taken from the environment
+  (``BOOK_URL``, ``BOOK_REPOSITORY``) and left out where they are not known;
+* the inline script that sphinx-thebe registers twice, dropped.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+from importlib.metadata import distribution
+from pathlib import Path
+from urllib.parse import urlparse
+
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+MATHJAX = "tex-svg-full.js"  # one file, no fonts to fetch
+log = logging.getLogger(__name__)
+
+#: What each kind of rule does, in the words of the page. A kind of the registry that is missing here is a warning.
+KINDS = {
+    "linear": (
+        "A linear map acts on every coefficient of the series by itself, and so does one that only moves numbers "
+        "about. Indices are not differentiated: they are the real program's."
+    ),
+    "bilinear": "Two factors: the truncated product of their series, every pair of orders that adds up to a kept one.",
+    "analytic": (
+        "A smooth function of each entry: composed through its own Taylor coefficients at the real value. For "
+        "Cauchy's way the same function is known at complex numbers near the real axis."
+    ),
+    "piecewise": (
+        "The real value decides the piece, the series follows it, and the decision is recorded: "
+        "sketchlearn.piecewise_report says how many fell exactly on a kink."
+    ),
+    "constant": "Flat between jumps, so the result has no coefficients beyond the zeroth.",
+    "algebraic": "Rewritten in other primitives, or solved for order by order.",
+    "control flow": "Rebuilt with JAX's own control flow around the bodies, which are walked into.",
+}
+
+
+def _names(names):
+    """``a, b, c`` as literals in one paragraph."""
+    paragraph = nodes.paragraph(classes=["primitive-names"])
+    for i, name in enumerate(names):
+        paragraph += [nodes.Text(", ")] if i else []
+        paragraph += nodes.literal(name, name)
+    return paragraph
+
+
+def _table(header, rows):
+    """A two-column table of (node, text)."""
+    group = nodes.tgroup(cols=2)
+    group += [nodes.colspec(colwidth=30), nodes.colspec(colwidth=70)]
+    head, body = nodes.thead(), nodes.tbody()
+    for part, cells in [(head, header), *((body, row) for row in rows)]:
+        row = nodes.row()
+        for cell in cells:
+            entry = nodes.entry()
+            entry += cell if isinstance(cell, nodes.Element) else nodes.paragraph(text=cell)
+            row += entry
+        part += row
+    group += [head, body]
+    table = nodes.table(classes=["primitives"])
+    table += group
+    return table
+
+
+class Primitives(SphinxDirective):
+    """Sections of the primitives page, one a kind of rule, and one for what is refused."""
+
+    def run(self):
+        import sketchlearn.taylor as taylor
+        from sketchlearn.taylor import registry
+
+        self.env.note_dependency(registry.__file__)
+        rules = taylor.supported_primitives()
+        sections = []
+        for kind in registry.KINDS:
+            if kind not in KINDS:
+                log.warning("the kind of rule %r is not described in bookext.py", kind, location=self.get_location())
+            of_kind = [rule for rule in rules if rule.kind == kind]
+            section = self.section(f"{kind.capitalize()} ({len(of_kind)})")
+            section += nodes.paragraph(text=KINDS.get(kind, ""))
+            plain = [rule.primitive for rule in of_kind if not rule.note]
+            noted: dict[str, list[str]] = {}
+            for rule in of_kind:
+                if rule.note:
+                    noted.setdefault(rule.note, []).append(rule.primitive)
+            if plain:
+                section += _names(plain)
+            if noted:
+                section += _table(("Primitive", "Note"), [(_names(names), note) for note, names in noted.items()])
+            sections.append(section)
+        refused: dict[str, list[str]] = {}
+        for name, reason in sorted(registry.REFUSED.items()):
+            refused.setdefault(reason, []).append(name)
+        section = self.section(f"Refused ({len(registry.REFUSED)})")
+        section += nodes.paragraph(text="No rule on purpose; the error message gives the reason and the ways out.")
+        section += _table(("Primitive", "Reason"), [(_names(names), reason) for reason, names in refused.items()])
+        return [*sections, section]
+
+    def section(self, title):
+        section = nodes.section(ids=[nodes.make_id("primitives " + title.rsplit(" ", 1)[0])])
+        section += nodes.title(title, title)
+        self.state.document.note_explicit_target(section)
+        return section
+
+
+def _public_names():
+    """The names that ``sketchlearn/__init__.py`` exports: ``from .. import X as X``, and modules likewise."""
+    import sketchlearn
+
+    tree = ast.parse(Path(sketchlearn.__file__).read_text(encoding="utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return sorted(a.asname for node in imports for a in node.names if a.asname and not a.asname.startswith("_"))
+
+
+def _everything_documented(app, env):
+    objects = env.get_domain("py").objects
+    for name in _public_names():
+        if f"sketchlearn.{name}" not in objects:
+            log.warning("sketchlearn.%s is public, but no page documents it (book/api.md)", name)
+
+
+def _addresses(app, config):
+    url, repository = os.environ.get("BOOK_URL", ""), os.environ.get("BOOK_REPOSITORY", "")
+    if url:
+        config.ogp_site_url = url.rstrip("/") + "/"
+    config.notfound_urls_prefix = urlparse(url).path.rstrip("/") + "/"
+    if repository:
+        config.html_theme_options.update(
+            repository_url=repository, use_repository_button=True, use_issues_button=True, use_edit_page_button=True
+        )
+
+
+def _mathjax(app):
+    if app.builder.format != "html":
+        return
+    source = distribution("sphinx-mathjax-offline").locate_file(f"sphinx-mathjax-offline/static/mathjax/{MATHJAX}")
+    target = Path(app.doctreedir) / "_assets" / "mathjax"
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target / MATHJAX)
+    app.config.html_static_path.append(str(target.parent))
+
+
+def _without_repeats(app, pagename, templatename, context, doctree):
+    seen, scripts = set(), []
+    for script in context.get("script_files", []):
+        attributes = getattr(script, "attributes", None) or {}
+        key = (str(getattr(script, "filename", script) or ""), str(attributes.get("body", "")))
+        if key not in seen:
+            seen.add(key)
+            scripts.append(script)
+    context["script_files"] = scripts
+
+
+def setup(app):
+    app.add_directive("primitives", Primitives)
+    app.connect("config-inited", _addresses, priority=100)
+    app.connect("builder-inited", _mathjax)
+    app.connect("env-check-consistency", _everything_documented)
+    app.connect("html-page-context", _without_repeats, priority=900)
+    return {"version": "0.1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,52 @@
+"""Guards that keep the comparison of notebooks meaningful: nbval skips a cell that was never executed."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+IMAGES = {"image/svg+xml", "image/png", "image/jpeg"}
+
+
+def code_cells(path):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+def test_every_notebook_is_a_page_of_the_book():
+    toc = (Path(__file__).parents[1] / "_toc.yml").read_text(encoding="utf-8")
+    assert [p.stem for p in NOTEBOOKS if f"notebooks/{p.stem}\n" not in toc + "\n"] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+class TestNotebook:
+    def test_is_valid_and_names_the_plain_kernel(self, path):
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        assert notebook.metadata.kernelspec.name == "python3"
+
+    def test_every_code_cell_was_executed_once_in_order(self, path):
+        cells = code_cells(path)
+        assert cells
+        assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+        assert not any("execution" in c.metadata for c in cells), "times of execution differ from run to run"
+
+    def test_no_cell_stores_an_error_or_writes_to_stderr(self, path):
+        for c in code_cells(path):
+            if "raises-exception" not in c.metadata.get("tags", []):
+                assert not any(o.output_type == "error" for o in c.outputs), c.source
+            assert not any(o.get("name") == "stderr" for o in c.outputs), c.source
+
+    def test_every_figure_has_alt_text(self, path):
+        for c in code_cells(path):
+            if any(IMAGES & set(o.get("data", {})) for o in c.outputs):
+                assert c.metadata.get("mystnb", {}).get("image", {}).get("alt"), c.source
+
+    def test_code_fits_the_page_and_ends_without_a_semicolon(self, path):
+        for c in code_cells(path):
+            assert not c.source.rstrip().endswith(";"), "nbval shows the output after a trailing semicolon"
+            assert max(map(len, c.source.splitlines()), default=0) <= 79, c.source
