@@ -16,7 +16,7 @@ help:  ## show this list
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sketchlearn needs Python 3.11 or newer: make ... PYTHON=python3.12")'
-	@$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(VENV) install --quiet pip; }
+	@$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(VENV) install --quiet pip; } || { rm -rf $(VENV); exit 1; }
 
 $(RUN): pyproject.toml requirements.lock | $(BIN)/python
 	$(PIP) install --quiet $(CONSTRAINTS) -e .

@@ -12,7 +12,13 @@ from . import reference as reference
 from . import taylor as taylor
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import UnsupportedPrimitive as UnsupportedPrimitive
+from .sketching import Prediction as Prediction
+from .sketching import Sketch as Sketch
+from .sketching import sketch as sketch
+from .spaces import Candidates as Candidates
+from .spaces import Examples as Examples
+from .spaces import Groups as Groups
+from .stability import StabilityProfile as StabilityProfile
+from .stability import stability_profile as stability_profile
 from .taylor import piecewise_report as piecewise_report
 from .taylor import taylor_coefficients as taylor_coefficients
-
-__version__ = "0.1.0"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.extend.core import Literal
 
 
@@ -45,6 +46,11 @@ def bind(eqn: Any, *args: Any) -> list[Any]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
+def called_program(params: dict[str, Any]) -> tuple[Any, Sequence[Any]]:
+    """The jaxpr that a call (``jit``, ``remat``, ``composite``) walks into, and its constants."""
+    return split_consts(params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"])
+
+
 def scan_layout(params: dict[str, Any]) -> tuple[int, int]:
     """(number of constants, number of carried values) of a ``scan`` equation."""
     if "num_consts" in params:
@@ -67,3 +73,29 @@ def function_name(params: dict[str, Any]) -> str:
     """The name of the function behind a ``custom_jvp`` or ``custom_vjp`` equation."""
     jaxpr, _ = split_consts(params["call_jaxpr"])
     return str(getattr(jaxpr.debug_info, "func_name", "") or "unknown").split(" ")[0]
+
+
+def peak_bytes(jaxpr: Any) -> int:
+    """An estimate of the memory a program needs: the largest total size of arrays alive at one time."""
+
+    def size(var: Any) -> int:
+        aval = var.aval
+        return int(np.prod(getattr(aval, "shape", ()))) * int(getattr(getattr(aval, "dtype", None), "itemsize", 0))
+
+    last_use = {v: i for i, e in enumerate(jaxpr.eqns) for v in e.invars if not is_literal(v)}
+    last_use.update({v: len(jaxpr.eqns) for v in jaxpr.outvars if not is_literal(v)})
+    alive = sum(size(v) for v in [*jaxpr.invars, *jaxpr.constvars])
+    peak = alive
+    for i, eqn in enumerate(jaxpr.eqns):
+        inner = [peak_bytes(split_consts(j)[0]) for p in eqn.params.values() for j in _jaxprs(p)]
+        alive += sum(size(v) for v in eqn.outvars)
+        peak = max(peak, alive + max(inner, default=0))
+        alive -= sum(size(v) for v in {v for v in eqn.invars if not is_literal(v)} if last_use[v] == i)
+    return peak
+
+
+def _jaxprs(param: Any) -> list[Any]:
+    """The jaxprs in an equation's parameter."""
+    if isinstance(param, (tuple, list)):
+        return [j for p in param for j in _jaxprs(p)]
+    return [param] if hasattr(split_consts(param)[0], "eqns") else []

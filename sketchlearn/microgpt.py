@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class Experiment:
 
     @property
     def deleted(self) -> np.ndarray:
-        """Positions of the names with an x: the deletion of the paper's figures 2 and 3."""
+        """Positions of the names with an x, the deletion of the paper's figures 2 and 3."""
         return self.containing("x")
 
     def containing(self, letters: str) -> np.ndarray:
@@ -103,12 +103,20 @@ class Experiment:
             )
         if not jnp.issubdtype(weights.dtype, jnp.floating):
             raise TypeError(f"weights must be real floating-point numbers, got dtype {weights.dtype}.")
+        if jnp.finfo(weights.dtype).bits > jnp.finfo(self.dtype).bits:
+            raise TypeError(
+                f"weights are {weights.dtype} but this experiment runs in {self.dtype}: convert one of them."
+            )
         weights = weights.astype(self.dtype)
         order = np.arange(self.num_steps) % self.num_examples
         tokens, targets, present = (x[order] for x in encode(list(self.names)))
         optimizer = optax.adam(
             # int32 / int would be float32, even where all else is float64
-            lambda step: self.learning_rate * (1 - step.astype(self.dtype) / self.num_steps), b1=0.85, b2=0.99, eps=0.0, eps_root=1e-3
+            lambda step: self.learning_rate * (1 - step.astype(self.dtype) / self.num_steps),
+            b1=0.85,
+            b2=0.99,
+            eps=0.0,
+            eps_root=1e-3,
         )
 
         def loss(parameters: Any, weight: jax.Array, *example: jax.Array) -> jax.Array:
@@ -121,16 +129,26 @@ class Experiment:
             return (optax.apply_updates(parameters, updates), moments), None
 
         start = (self.initial, optimizer.init(self.initial))
-        (parameters, _), _ = jax.lax.scan(
-            step, start, (weights[order], tokens, targets, present.astype(self.dtype))
-        )
+        (parameters, _), _ = jax.lax.scan(step, start, (weights[order], tokens, targets, present.astype(self.dtype)))
         return parameters
 
-    def query(self, name: str) -> Callable[[Any], jax.Array]:
-        """The loss on one name: a function ``parameters -> nats`` (mean over the name's positions)."""
-        if not (isinstance(name, str) and name.isascii() and name.isalpha() and name.islower() and len(name) < BLOCK):
-            raise ValueError(f"a query is a name of 1 to {BLOCK - 1} lower-case letters a-z, got {name!r}.")
-        tokens, targets, present = (x[0] for x in encode([name]))
+    def query(self, name: str | Sequence[str]) -> Callable[[Any], jax.Array]:
+        """The loss on one name, or on each of several: a function ``parameters -> nats``.
+
+        Args:
+            name: 1 to 15 lower-case letters, or a list of such names.
+
+        Returns:
+            A function of the trained parameters; its value is the mean loss over the positions of the name,
+            a number, or an array with one entry for each name.
+        """
+        names = [name] if isinstance(name, str) else list(name)
+        for one in names:
+            if not (isinstance(one, str) and one.isascii() and one.isalpha() and one.islower() and len(one) < BLOCK):
+                raise ValueError(f"a query is a name of 1 to {BLOCK - 1} lower-case letters a-z, got {one!r}.")
+        if not names:
+            raise ValueError("give at least one name to query.")
+        examples = [jnp.asarray(x, self.dtype if x.dtype.kind == "f" else None) for x in encode(names)]
 
         def loss(parameters: Any) -> jax.Array:
             if not isinstance(parameters, dict) or set(parameters) != set(self.initial):
@@ -138,9 +156,10 @@ class Experiment:
                     f"this query reads the parameters of microgpt, a dict with the keys {sorted(self.initial)}, got "
                     f"{sorted(parameters) if isinstance(parameters, dict) else type(parameters).__name__}."
                 )
-            return name_loss(self.logits(parameters, tokens), targets, present.astype(self.dtype))
+            each = jax.vmap(lambda x, y, here: name_loss(self.logits(parameters, x), y, here))(*examples)
+            return each[0] if isinstance(name, str) else each
 
-        loss.__name__ = f"loss_on_{name}"
+        loss.__name__ = f"loss_on_{'_'.join(names[:3])}"
         return loss
 
 

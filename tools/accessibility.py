@@ -22,7 +22,8 @@ def violations(context, base: str, name: str, axe: str) -> list[str]:
     page.evaluate(axe)
     found = page.evaluate("axe.run()")["violations"]
     page.close()
-    return [f"{v['id']} ({v['impact']}, {len(v['nodes'])} times): {v['nodes'][0]['html'][:120]}" for v in found]
+    where = [" ".join(v["nodes"][0]["html"].split())[:100] for v in found]
+    return [f"{v['id']} ({v['impact']}, {len(v['nodes'])}x): {w}" for v, w in zip(found, where, strict=True)]
 
 
 def main() -> int:

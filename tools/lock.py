@@ -51,7 +51,9 @@ def main() -> None:
         f"# on Python {platform.python_version()}. Use: pip install -c requirements.lock -e .",
         *(f"{name}=={version}" for name, version in sorted(versions.items())),
     ]
-    LOCK.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = "\n".join(lines) + "\n"
+    if not LOCK.exists() or LOCK.read_text(encoding="utf-8") != text:  # an untouched file keeps make's stamps
+        LOCK.write_text(text, encoding="utf-8")
     print(f"{LOCK.name}: {len(versions)} packages")
 
 

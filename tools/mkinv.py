@@ -39,9 +39,16 @@ JAX = [
     ("jax.jaxlib._jax.Array", "py:class", "_autosummary/jax.Array.html#jax.Array"),
     ("jaxlib._jax.Array", "py:class", "_autosummary/jax.Array.html#jax.Array"),
     ("jax.sharding.Mesh", "py:class", "jax.sharding.html#$"),
+    ("jax._src.mesh.Mesh", "py:class", "jax.sharding.html#jax.sharding.Mesh"),
     *((f"jax.{name}", "py:function", f"_autosummary/jax.{name}.html#$")
       for name in ("custom_jvp", "custom_vjp", "grad", "jit", "jvp", "make_jaxpr", "vmap")),
 ]  # fmt: skip
+
+MATPLOTLIB = [
+    ("matplotlib.axes.Axes", "py:class", "api/_as_gen/matplotlib.axes.Axes.html#$"),
+    ("matplotlib.axes._axes.Axes", "py:class", "api/_as_gen/matplotlib.axes.Axes.html#matplotlib.axes.Axes"),
+    ("matplotlib.figure.Figure", "py:class", "api/figure_api.html#$"),
+]
 
 
 def write(path: Path, project: str, entries: list[tuple[str, str, str]]) -> None:
@@ -60,3 +67,4 @@ if __name__ == "__main__":
     write(folder / "python.inv", "Python", PYTHON)
     write(folder / "numpy.inv", "NumPy", NUMPY)
     write(folder / "jax.inv", "JAX", JAX)
+    write(folder / "matplotlib.inv", "Matplotlib", MATPLOTLIB)

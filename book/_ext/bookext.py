@@ -100,9 +100,9 @@ class Primitives(SphinxDirective):
                 section += _table(("Primitive", "Note"), [(_names(names), note) for note, names in noted.items()])
             sections.append(section)
         refused: dict[str, list[str]] = {}
-        for name, reason in sorted(registry.REFUSED.items()):
+        for name, reason in sorted(taylor.refused_primitives().items()):
             refused.setdefault(reason, []).append(name)
-        section = self.section(f"Refused ({len(registry.REFUSED)})")
+        section = self.section(f"Refused ({sum(map(len, refused.values()))})")
         section += nodes.paragraph(text="No rule on purpose; the error message gives the reason and the ways out.")
         section += _table(("Primitive", "Reason"), [(_names(names), reason) for reason, names in refused.items()])
         return [*sections, section]
@@ -114,20 +114,22 @@ class Primitives(SphinxDirective):
         return section
 
 
-def _public_names():
-    """The names that ``sketchlearn/__init__.py`` exports: ``from .. import X as X``, and modules likewise."""
-    import sketchlearn
-
-    tree = ast.parse(Path(sketchlearn.__file__).read_text(encoding="utf-8"))
+def _public_names(module):
+    """The names that a package's ``__init__.py`` exports, each as ``from .. import X as X``."""
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     return sorted(a.asname for node in imports for a in node.names if a.asname and not a.asname.startswith("_"))
 
 
 def _everything_documented(app, env):
+    import sketchlearn
+
     objects = env.get_domain("py").objects
-    for name in _public_names():
-        if f"sketchlearn.{name}" not in objects:
-            log.warning("sketchlearn.%s is public, but no page documents it (book/api.md)", name)
+    for module in (sketchlearn, sketchlearn.taylor):
+        for name in _public_names(module):
+            places = (f"{module.__name__}.{name}", f"sketchlearn.{name}")
+            if not any(place in objects for place in places):
+                log.warning("%s is public, but no page documents it (book/api.md)", places[0])
 
 
 def _addresses(app, config):
@@ -137,7 +139,11 @@ def _addresses(app, config):
     config.notfound_urls_prefix = urlparse(url).path.rstrip("/") + "/"
     if repository:
         config.html_theme_options.update(
-            repository_url=repository, use_repository_button=True, use_issues_button=True, use_edit_page_button=True
+            repository_url=repository,
+            repository_branch="main",
+            use_repository_button=True,
+            use_issues_button=True,
+            use_edit_page_button=True,
         )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,8 +25,9 @@ from ..errors import PrecisionWarning, check_degree, is_tracer
 from .interpreter import Context
 from .transform import check_line, evaluate, is_jet
 
+CHUNK = 28  # points run at once, and points of the first circles, which only look for the scale
 MAX_RADII = 4
-MAX_TRIALS = 40  # halvings of a radius that was too large count as well
+MAX_TRIALS = 40  # radii that were too large count as well
 
 
 class CauchyCoefficients(NamedTuple):
@@ -35,8 +36,8 @@ class CauchyCoefficients(NamedTuple):
     Attributes:
         coefficients: a pytree like the function's value, leading axis degree + 1.
         errors: the same shapes, real: the estimated absolute error of each coefficient.
-        radii: the radii of the circles, in the order in which they were tried.
-        num_points: how many times the program was run, all circles together.
+        radii: the radii of the circles that the coefficients come from.
+        num_points: how many points the program was run at, all circles together.
     """
 
     coefficients: Any
@@ -50,7 +51,7 @@ def cauchy_coefficients(
     point: Any,
     direction: Any,
     degree: int,
-    radius: float | None = None,
+    radius: float | Sequence[float] | None = None,
     num_points: int | None = None,
     tolerance: float | None = None,
 ) -> CauchyCoefficients:
@@ -61,8 +62,9 @@ def cauchy_coefficients(
         point: where to expand.
         direction: same structure and shapes as ``point``; real or complex.
         degree: the highest order wanted; a hundred is fine in float64.
-        radius: use this circle alone; by default radii are chosen from the values until every order is resolved.
-        num_points: points P on each circle; by default the larger of 32 and 1.6 × degree.
+        radius: use this circle (or these) alone; by default radii are chosen from the values until every order
+            is resolved.
+        num_points: points P on each circle; by default 28, and 1.12 × degree for degrees above 24.
         tolerance: the relative error (in norm over all outputs, order by order) that the search for radii
             aims at; by default ``1e-9`` in float64 and ``1e-4`` in float32.
 
@@ -88,11 +90,12 @@ def cauchy_coefficients(
             'use method="series" there.'
         )
     point, direction, is_complex = check_line(point, direction)
-    num_points = max(32, -(-8 * degree // 5)) if num_points is None else num_points
+    num_points = max(CHUNK, -(-9 * degree // 8)) if num_points is None else num_points
     if num_points <= degree:
         raise ValueError(f"num_points must exceed the degree, got {num_points} points for degree {degree}.")
-    if radius is not None and not (np.isfinite(radius) and radius > 0):
-        raise ValueError(f"radius must be a positive number, got {radius!r}.")
+    fixed = [] if radius is None else [float(rho) for rho in np.ravel(radius)]
+    if not all(np.isfinite(rho) and rho > 0 for rho in fixed):
+        raise ValueError(f"radius must be a positive number, or several, got {radius!r}.")
     size = np.sqrt(sum(float(jnp.sum(jnp.abs(d) ** 2)) for d in jax.tree.leaves(direction)))
     if size == 0:
         raise ValueError("direction is zero: along it the function is constant.")
@@ -104,31 +107,33 @@ def cauchy_coefficients(
         run = _runner(f)
     except TypeError:  # f cannot be hashed, so nothing can be remembered for the next call
         run = _runner.__wrapped__(f)
-    circles: list[_Circle] = []
-    rho, wall = radius or 1 / size, np.inf  # wall: the smallest radius at which the function could not be used
-    for _ in range(MAX_TRIALS):
-        circle = _circle(run, point, direction, rho, num_points, is_complex)
-        if radius is not None:
+
+    def circle_at(rho: float, count: int) -> _Circle:
+        return _circle(run, point, direction, rho, count, is_complex)
+
+    circles = [circle_at(rho, num_points) for rho in fixed]
+    search = _Search(degree, num_points, epsilon, tolerance)
+    rho, count, spent = 1 / size, min(CHUNK, num_points), num_points * len(circles)
+    for _ in range(0 if fixed else MAX_TRIALS):
+        circle = circle_at(rho, count)
+        spent += count
+        search.tried.append((rho, circle.noise / epsilon if circle.usable else np.inf))
+        if circle.usable and count == num_points:
             circles.append(circle)
+            if len(circles) == MAX_RADII or not (_relative_errors(circles, degree) > tolerance).any():
+                break
+        wanted = search.after_failure() if not circle.usable else search.after(circle)
+        if wanted is None and count == num_points:
             break
         if circle.usable:
-            circles.append(circle)
-        else:
-            wall = min(wall, rho)
-        if circles:
-            poor = _relative_errors(circles, degree) > tolerance
-            if not poor.any() or len(circles) == MAX_RADII:
-                break
-        wanted = _next_radius(circles, rho, wall, degree, epsilon)
-        if wanted is None:
-            break
-        rho = wanted
+            count = num_points  # the first circles only look for the scale
+        rho = wanted or rho
     if not circles:
         raise ValueError(
             f"the function has no finite values near the point along this direction (radii down to {rho:.1e} were "
             "tried). Does it return finite values at the point itself?"
         )
-    return _collect(circles, degree, is_complex, num_points, wall)
+    return _collect(circles, degree, is_complex, spent, search.wall())
 
 
 class _Circle(NamedTuple):
@@ -143,6 +148,12 @@ class _Circle(NamedTuple):
     def spectrum(self) -> np.ndarray:
         """``|c_r| ρ^r`` in norm over all outputs, shape (P,)."""
         return _norms(self.scaled)
+
+    @property
+    def noise(self) -> float:
+        """The level of the errors, relative to the size of the function."""
+        size = max(self.spectrum().max(), float(np.sqrt(sum((v**2).sum() for v in self.values))))
+        return float(_norms(self.errors)[1] / max(size, 1e-150))
 
     @property
     def usable(self) -> bool:
@@ -176,20 +187,20 @@ def _error_levels(scaled: np.ndarray, size: np.ndarray, epsilon: float) -> np.nd
 
 @functools.lru_cache(maxsize=16)
 def _runner(f: Callable) -> Callable:
-    """Compiled ``(point, direction, t) -> (f(point), real parts, imaginary parts)`` of ``f(point + t d) - f(point)``."""
+    """Compiled ``(point, direction, t) -> f(point), parts of f(point + t direction) - f(point)``."""
 
     def at(point: Any, direction: Any, t: tuple) -> Any:
         def jet(p: Any, d: Any) -> Jet:
             re, im = jnp.real(d).astype(p.dtype), jnp.imag(d).astype(p.dtype)
             return Jet(p, ((t[0] * re - t[1] * im, t[0] * im + t[1] * re),))
 
-        algebra = Point()
+        algebra = Point(axis="points")
         out = evaluate(f, Context(algebra), jax.tree.map(jet, point, direction))
         leaves, tree = jax.tree.flatten(out, is_leaf=is_jet)
         jets = [x if isinstance(x, Jet) else Jet(x, algebra.zeros(x)) for x in leaves]
         return tree.unflatten([x.primal for x in jets]), [x.parts[0] for x in jets]
 
-    over_points = jax.vmap(at, (None, None, 0), (None, 0))
+    over_points = jax.vmap(at, (None, None, 0), (None, 0), axis_name="points")
     return jax.jit(over_points)
 
 
@@ -197,13 +208,19 @@ def _circle(run: Callable, point: Any, direction: Any, rho: float, count: int, i
     used = count if is_complex else count // 2 + 1  # on a real line f(t̄) is the conjugate of f(t)
     t = rho * np.exp(2j * np.pi * np.arange(used) / count)
     dtype = jnp.result_type(*[p.dtype for p in jax.tree.leaves(point)])
-    value, parts = run(point, direction, (jnp.asarray(t.real, dtype), jnp.asarray(t.imag, dtype)))
+    size = CHUNK if is_complex else CHUNK // 2 + 1
+    size = min(size, used)
+    found = []
+    for start in range(0, used, size):
+        chunk = np.resize(t[start : start + size], size)  # the last one is filled up, so that one program serves all
+        value, parts = run(point, direction, (jnp.asarray(chunk.real, dtype), jnp.asarray(chunk.imag, dtype)))
+        found.append([np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64) for re, im in parts])
+    differences = [np.concatenate(chunks)[:used] for chunks in zip(*found, strict=True)]
     leaves, tree = jax.tree.flatten(value)
     scaled, errors = [], []
-    for leaf, (re, im) in zip(leaves, parts, strict=True):
+    for leaf, difference in zip(leaves, differences, strict=True):
         if jnp.iscomplexobj(leaf):
             raise TypeError("the Cauchy way needs a function with real values; return real and imaginary parts apart.")
-        difference = np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64)
         with np.errstate(all="ignore"):  # a circle that is too large overflows; it is judged below
             if is_complex:
                 s = np.fft.fft(difference, axis=0) / count
@@ -223,41 +240,71 @@ def _relative_errors(circles: list[_Circle], degree: int) -> np.ndarray:
     return np.min(ratios, axis=0)
 
 
-def _next_radius(circles: list[_Circle], rho: float, wall: float, degree: int, epsilon: float) -> float | None:
-    """Where to look next: ``None`` when no circle promises more.
+class _Search:
+    """Chooses radii: large enough to lift the highest order above rounding, small enough to keep rounding small.
 
-    With ``|c_r| ρ^r ~ q^r`` the relative error of order r is ``ε q^-r`` from rounding and
-    ``q^P`` from aliasing; for the highest order both are equal at ``q = ε^{1/(degree + P)}``.
+    Near its singularities a program amplifies rounding, so the noise of each circle is measured; a
+    circle with much more than the precision's own is too large.
     """
-    if not circles:
-        return rho / 4
-    circle = max(circles, key=lambda c: c.radius)
-    s, count = circle.spectrum(), len(circle.scaled[0])
-    resolved = np.flatnonzero(s[1:] > 10 * _norms(circle.errors)[1:]) + 1
-    wanted = circle.radius * 4
-    if len(resolved) > 1:
+
+    def __init__(self, degree: int, num_points: int, epsilon: float, tolerance: float):
+        self.degree, self.num_points, self.epsilon, self.tolerance = degree, num_points, epsilon, tolerance
+        self.tried: list[tuple[float, float]] = []  # (radius, noise in units of the precision)
+
+    def wall(self) -> float:
+        """The smallest radius at which the function could not be used."""
+        return min((rho for rho, noise in self.tried if noise > 1e6), default=np.inf)
+
+    def after_failure(self) -> float | None:
+        """A smaller radius, but larger than any that could be used."""
+        rho = self.tried[-1][0]
+        below = max((r for r, noise in self.tried if noise < 1e6 and r < rho), default=0.0)
+        return rho / 4 if not below else self._between(below, rho)
+
+    def after(self, circle: _Circle) -> float | None:
+        """Where to look next; ``None`` when no circle promises more."""
+        rho, noise = self.tried[-1]
+        count = len(circle.scaled[0])
+        if count == self.num_points and noise > 1e4:
+            smaller = [r for r, _ in self.tried if r < rho]
+            return self._between(max(smaller), rho) if smaller else rho / 1.5
+        above = min((r for r, _ in self.tried if r > rho), default=np.inf)
+        wanted = self._extrapolate(circle)
+        if count == self.num_points and wanted < 1.15 * rho:
+            wanted = 2 * rho
+        return wanted if wanted < 0.9 * above else self._between(rho, above)
+
+    def _between(self, low: float, high: float) -> float | None:
+        return float(np.sqrt(low * high)) if high > 1.3 * low else None
+
+    def _extrapolate(self, circle: _Circle) -> float:
+        """Assume ``|c_r| ρ^r ~ q^r``, as at the last orders that are resolved.
+
+        The relative error of the highest order is ``ε q^-degree`` from rounding and ``q^P`` from aliasing, equal
+        at ``q = ε^{1/(degree + P)}``; no more is asked for than the tolerance.
+        """
+        s = circle.spectrum()
+        resolved = np.flatnonzero(s[1:] > 10 * _norms(circle.errors)[1:]) + 1
+        if len(resolved) < 2:
+            return circle.radius * 4
         top = int(resolved.max())
         step = max(1, min(8, top // 2))
         q = (s[top] / s[top - step]) ** (1 / step) if s[top - step] > 0 else 1.0
-        balanced = circle.radius * float(np.clip(epsilon ** (1 / (degree + count)) / max(q, 1e-3), 1 / 16, 16))
-        if not any(abs(np.log(balanced / c.radius)) < 0.1 for c in circles):
-            wanted = balanced
-    if wanted >= wall:
-        wanted = float(np.sqrt(circle.radius * wall))
-    return None if any(abs(np.log(wanted / c.radius)) < 0.1 for c in circles) else wanted
+        balanced = self.epsilon ** (1 / (self.degree + self.num_points))
+        enough = (100 * self.epsilon / self.tolerance) ** (1 / self.degree)
+        return circle.radius * float(np.clip(min(balanced, enough) / max(q, 1e-3), 1 / 16, 16))
 
 
-def _collect(
-    circles: list[_Circle], degree: int, is_complex: bool, num_points: int, wall: float
-) -> CauchyCoefficients:
+def _collect(circles: list[_Circle], degree: int, is_complex: bool, spent: int, wall: float) -> CauchyCoefficients:
     """For every coefficient the circle that promises the smallest error."""
     orders = np.arange(1, degree + 1)
-    coefficients, errors = [], []
+    coefficients, errors, used = [], [], set()
     for i, value in enumerate(circles[0].values):
         powers = [c.radius ** orders.astype(float).reshape((degree,) + (1,) * value.ndim) for c in circles]
         found = np.stack([c.scaled[i][1 : degree + 1] / p for c, p in zip(circles, powers, strict=True)])
         error = np.stack([c.errors[i][1 : degree + 1] / p for c, p in zip(circles, powers, strict=True)])
         best = error.argmin(0)[None]
+        used |= {circles[int(j)].radius for j in np.unique(best)}
         found, error = (np.take_along_axis(x, best, 0)[0] for x in (found, error))
         full = np.concatenate([value[None].astype(complex), found])
         precision = jnp.result_type(value.dtype, jnp.complex64) if is_complex else value.dtype
@@ -273,5 +320,5 @@ def _collect(
             PrecisionWarning,
             stacklevel=3,
         )
-    tree, radii = circles[0].tree, tuple(float(c.radius) for c in circles)
-    return CauchyCoefficients(tree.unflatten(coefficients), tree.unflatten(errors), radii, num_points * len(circles))
+    tree = circles[0].tree
+    return CauchyCoefficients(tree.unflatten(coefficients), tree.unflatten(errors), tuple(sorted(used)), spent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,17 +12,18 @@ from jax import lax
 
 from .. import _jax_compat as compat
 from ..algebra import Jet, Point, primal
+from ..errors import UnsupportedPrimitive
 from .interpreter import Context
 from .registry import register
 
 
 def _rewritten(function: Callable) -> Callable:
-    """Evaluate ``function(eqn, x)``, the same mathematics in other operations."""
+    """Evaluate ``function(eqn, *inputs)``, the same mathematics in other operations."""
 
-    def rule(ctx: Context, eqn: Any, x: Any) -> list[Any]:
-        program = compat.trace(lambda v: function(eqn, v), x.primal)
-        (out,) = ctx.evaluate(program.jaxpr, program.consts, [x])
-        return [Jet(ctx.primals(eqn, (x,))[0], out.parts)]
+    def rule(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
+        program = compat.trace(lambda *v: function(eqn, *v), *map(primal, inputs))
+        (out,) = ctx.evaluate(program.jaxpr, program.consts, inputs)
+        return [Jet(ctx.primals(eqn, inputs)[0], ctx.lift(out).parts)]
 
     return rule
 
@@ -48,9 +50,38 @@ def _along_axis(combine: Callable) -> Callable:
     return cumulative
 
 
+def _polynomial(eqn: Any, x: Any, *coefficients: Any) -> Any:
+    return functools.reduce(lambda total, c: total * x + c, reversed(coefficients))
+
+
 register("reduce_prod", "algebraic", _rewritten(_reduce_prod), "pairwise products")
 register("cumprod", "algebraic", _rewritten(_along_axis(lax.mul)), "pairwise products")
 register("cumlogsumexp", "algebraic", _rewritten(_along_axis(_log_add)), "pairwise log(e^a + e^b)")
+register("polynomial", "algebraic", _rewritten(_polynomial), "Horner")
+
+
+def _scatter_mul(ctx: Context, eqn: Any, x: Any, index: Any, y: Any) -> list[Any]:
+    p, algebra = eqn.params, ctx.algebra
+    (value,) = ctx.primals(eqn, (x, index, y))
+    if not isinstance(y, Jet):
+        return [Jet(value, algebra.map(lambda c: compat.bind(eqn, c, index, y)[0], x.parts))]
+    if not (p["unique_indices"] or index.size == index.shape[-1]):
+        raise UnsupportedPrimitive(
+            "Cannot expand x.at[i].multiply(y) in a power series: two indices may be the same place.\n"
+            f"  It is used at {ctx.where(eqn)}.\n"
+            "  Way out: x.at[i].multiply(y, unique_indices=True), if they never are."
+        )
+
+    def scatter_add(q: Any) -> Any:
+        names = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+        return lax.scatter_add(jnp.zeros_like(value), index, q, **{name: p[name] for name in names})
+
+    ones = jnp.ones_like(value)  # the factor of every entry of x: 1 where nothing is scattered
+    factor = Jet(compat.bind(eqn, ones, index, y.primal)[0], algebra.map(scatter_add, y.parts))
+    return [Jet(value, algebra.product(jnp.multiply, ctx.lift(x), factor).parts)]
+
+
+register("scatter-mul", "algebraic", _scatter_mul, "the factors may vary where no index is met twice")
 
 
 # --- dense linear algebra --------------------------------------------------------
@@ -122,7 +153,10 @@ def _product(ctx: Context, a: Jet, b: Jet) -> Any:
 
 def _lu(ctx: Context, eqn: Any, a: Jet) -> list[Any]:
     if a.primal.shape[-1] != a.primal.shape[-2]:
-        raise NotImplementedError(f"LU factors of a matrix of shape {a.primal.shape}: only square ones have a rule.")
+        raise UnsupportedPrimitive(
+            f"Cannot expand the LU factors of a matrix of shape {a.primal.shape} in a power series: only square "
+            f"ones have a rule.\n  It is used at {ctx.where(eqn)}."
+        )
     value, pivots, order = ctx.primals(eqn, (a,))
     rows = jnp.expand_dims(order, -1)
 
@@ -184,11 +218,27 @@ def _cholesky(ctx: Context, eqn: Any, a: Jet) -> list[Any]:
 def _linear_solve(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
     start = lengths.matvec + lengths.vecmat
-    consts, b = inputs[start : start + lengths.solve], inputs[sum(lengths) :]
-    return ctx.evaluate(*compat.split_consts(jaxprs.solve), [*consts, *b])
+    matrix, consts, b = inputs[: lengths.matvec], inputs[start : start + lengths.solve], inputs[sum(lengths) :]
+    if isinstance(ctx.algebra, Point):
+        return ctx.evaluate(*compat.split_consts(jaxprs.solve), [*consts, *b])
+    values, held = ctx.primals(eqn, inputs), [primal(c) for c in consts]
+    right = [ctx.lift(x).parts for x in b]
+
+    def solve(*residual: Any) -> tuple:
+        return tuple(ctx.evaluate(*compat.split_consts(jaxprs.solve), [*held, *residual]))
+
+    def step(parts: Any) -> Any:  # y <- y + A_0^{-1} (b - A y)
+        y = [Jet(v, p) for v, p in zip(values, parts, strict=True)]
+        moved = ctx.evaluate(*compat.split_consts(jaxprs.matvec), [*matrix, *y])
+        residual = [ctx.algebra.map(jnp.subtract, r, ctx.lift(m).parts) for r, m in zip(right, moved, strict=True)]
+        change = [ctx.algebra.map(lambda *r, n=n: solve(*r)[n], *residual) for n in range(len(values))]
+        return [ctx.algebra.map(jnp.add, p, c) for p, c in zip(parts, change, strict=True)]
+
+    parts = _iterate(ctx, step, [ctx.algebra.zeros(v) for v in values])
+    return [Jet(v, p) for v, p in zip(values, parts, strict=True)]
 
 
 register("triangular_solve", "algebraic", _triangular_solve)
 register("lu", "algebraic", _lu, "square; the pivots of the real matrix are held")
 register("cholesky", "algebraic", _cholesky)
-register("custom_linear_solve", "algebraic", _linear_solve, "the solver itself is walked")
+register("custom_linear_solve", "algebraic", _linear_solve, "order by order with the real solver (Cauchy: walked)")

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..algebra import Algebra, Jet, Point, differentiate_log, integrate_log, primal
-from .analytic import ANALYTIC, RECIPROCAL, Analytic, _binomials, integer_power, power
+from ..algebra import Jet, Point, differentiate_log, integrate_log
+from .analytic import ANALYTIC, RECIPROCAL, Analytic, _binomials, integer_power
 from .interpreter import Context
 from .registry import refuse, register, stand_in
+from .rules_linear import spread
 
 
 def _analytic(function: Analytic) -> Any:
@@ -49,7 +50,7 @@ def _pow(ctx: Context, eqn: Any, x: Any, y: Any) -> list[Any]:
     (value,) = ctx.primals(eqn, (x, y))
     algebra = ctx.algebra
     if not isinstance(y, Jet):
-        return [algebra.compose(_constant_power(y), x, value)]
+        return [algebra.compose(_constant_power(y), spread(ctx, x, value.shape), value)]
     x = ctx.lift(x)
     log = algebra.compose(ANALYTIC["log"], x, jnp.log(x.primal))
     return [algebra.compose(ANALYTIC["exp"], algebra.product(jnp.multiply, y, log), value)]
@@ -61,7 +62,7 @@ register("pow", "analytic", _pow, "the base must be positive when the exponent v
 def _atan2(ctx: Context, eqn: Any, y: Any, x: Any) -> list[Any]:
     (value,) = ctx.primals(eqn, (y, x))
     algebra = ctx.algebra
-    y, x = ctx.lift(y), ctx.lift(x)
+    y, x = spread(ctx, y, value.shape), spread(ctx, x, value.shape)
     if isinstance(algebra, Point):
         return [Jet(value, (_atan2_difference(y, x),))]
     # t θ'(t) = (x t y' - y t x') / (x² + y²)
@@ -86,7 +87,11 @@ def _atan2_difference(y: Jet, x: Jet) -> tuple:
 
 register("atan2", "analytic", _atan2)
 
-for _name in ("lgamma", "digamma", "polygamma", "igamma", "igammac", "zeta", "regularized_incomplete_beta", "bessel_i0e"):
+SPECIAL = """
+    lgamma digamma polygamma igamma igammac igamma_grad_a random_gamma zeta regularized_incomplete_beta
+    bessel_i0e bessel_i1e
+"""
+for _name in SPECIAL.split():
     refuse(_name, "special functions of this family have no complex implementation in JAX to check a rule against")
 for _name in ("bitcast_convert_type", "nextafter", "shift_left", "shift_right_logical"):
     refuse(_name, "it acts on the bits of a number and has no derivative")

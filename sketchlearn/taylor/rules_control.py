@@ -16,28 +16,23 @@ from .interpreter import Context
 from .registry import STAND_INS, register
 
 
-def _call(key: str) -> Callable:
-    def rule(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
-        jaxpr, consts = compat.split_consts(eqn.params[key])
-        return ctx.evaluate(jaxpr, consts, inputs)
-
-    return rule
+def _call(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
+    return ctx.evaluate(*compat.called_program(eqn.params), inputs)
 
 
-for _name in ("jit", "pjit", "closed_call", "core_call"):
-    register(_name, "control flow", _call("jaxpr" if "jit" in _name else "call_jaxpr"), "walked into")
-for _name in ("remat", "remat2", "checkpoint"):
-    register(_name, "control flow", _call("jaxpr"), "walked into; nothing is run backwards, so nothing is kept")
+for _name in ("jit", "composite", "closed_call", "eval_jaxpr"):
+    register(_name, "control flow", _call, "walked into")
+register("remat2", "control flow", _call, "jax.checkpoint: walked into, nothing is stored or recomputed")
 
 
 def _is_jet(x: Any) -> bool:
     return isinstance(x, Jet)
 
 
-def _fixpoint(step: Callable, carry: list[Any], ctx: Context) -> list[Any]:
+def _fixpoint(step: Callable, carry: list[Any], ctx: Context, *shapes: Any) -> list[Any]:
     """Lift every carried number that becomes a jet in some round, so that the carry keeps its type."""
     while True:
-        out = jax.eval_shape(step, carry)
+        out = jax.eval_shape(step, carry, *shapes)
         grown = [_is_jet(o) and not _is_jet(c) for c, o in zip(carry, out, strict=True)]
         if not any(grown):
             return carry
@@ -65,7 +60,7 @@ def _scan(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
         return out[:num_carry], (out[num_carry:], _total(counts))
 
     first = jax.eval_shape(lambda xs: jax.tree.map(lambda v: v[0], xs), xs)
-    carry = _fixpoint(lambda c: step(c, _zeros(first))[0], carry, ctx)
+    carry = _fixpoint(lambda c, x: step(c, x)[0], carry, ctx, first)
 
     def body(c: list[Any], x: list[Any]) -> tuple:
         out, ys = step(c, x)
@@ -78,27 +73,29 @@ def _scan(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     return [*carry, *[algebra.scan_out(y) if _is_jet(y) else y for y in ys]]
 
 
-def _zeros(shapes: Any) -> Any:
-    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype) if jnp.issubdtype(s.dtype, jnp.number) or s.dtype == bool else s, shapes)
-
-
 register("scan", "control flow", _scan)
 
 
 def _while(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     p = eqn.params
-    split = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
-    cond_consts, body_consts, carry = list(inputs[: split[0]]), list(inputs[split[0] : split[1]]), list(inputs[split[1] :])
+    m, n = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+    cond_consts, body_consts, carry = list(inputs[:m]), list(inputs[m:n]), list(inputs[n:])
     cond_jaxpr, cond_closed = compat.split_consts(p["cond_jaxpr"])
     body_jaxpr, body_closed = compat.split_consts(p["body_jaxpr"])
 
     def step(carry: list[Any]) -> tuple:
         with ctx.collecting() as counts:
+            note(carry)
             out = ctx.evaluate(body_jaxpr, body_closed, [*body_consts, *carry])
         return out, _total(counts)
 
+    def note(carry: list[Any]) -> None:  # the comparisons that decide whether to go on are recorded like any other
+        if ctx.counts is not None:
+            ctx.evaluate(cond_jaxpr, cond_closed, [*cond_consts, *carry])
+
     carry = _fixpoint(lambda c: step(c)[0], carry, ctx)
     sites = jax.eval_shape(lambda c: step(c)[1], carry)
+    none = {site: jnp.zeros((), jnp.int32) for site in sites}
 
     def going(state: tuple) -> Any:
         values = [primal(x) for x in [*cond_consts, *state[0]]]
@@ -108,10 +105,9 @@ def _while(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
         out, counts = step(state[0])
         return _keep_types(ctx, out, carry), jax.tree.map(jnp.add, state[1], counts)
 
-    carry_out, counts = lax.while_loop(going, body, (carry, _zeros(sites)))
+    carry_out, counts = lax.while_loop(going, body, (carry, none))
     ctx.add_counts(counts)
-    if any(map(_is_jet, [*cond_consts, *carry])):
-        ctx.record(eqn, False)
+    note(carry_out)
     return list(carry_out)
 
 
@@ -120,8 +116,6 @@ register("while", "control flow", _while, "the number of rounds is the real prog
 
 def _cond(ctx: Context, eqn: Any, index: Any, *inputs: Any) -> list[Any]:
     branches = [compat.split_consts(b) for b in eqn.params["branches"]]
-    if _is_jet(index):
-        ctx.record(eqn, False)
 
     def run(branch: tuple) -> Callable:
         def call(inputs: list[Any]) -> tuple:
@@ -169,12 +163,6 @@ def through_jvp(ctx: Context, eqn: Any, inputs: tuple) -> list[Any]:
     moving = [i for i, x in enumerate(inputs) if _is_jet(x)]
     at = [primal(x) for x in inputs]
 
-    def call(*xs: Any) -> list[Any]:
-        args = list(at)
-        for i, x in zip(moving, xs, strict=True):
-            args[i] = x
-        return compat.bind(eqn, *args)
-
     def rule(xs: tuple, held: list[Any], tangents: tuple) -> list[Any]:
         def fn(*moved: Any) -> list[Any]:
             args = list(held)
@@ -189,10 +177,8 @@ def through_jvp(ctx: Context, eqn: Any, inputs: tuple) -> list[Any]:
     tangents = [Jet(jnp.zeros_like(j.primal), differentiate_log(algebra, j.parts)) for j in jets]
     program = compat.trace(rule, tuple(j.primal for j in jets), at, tuple(t.primal for t in tangents))
     inner = Context(algebra, ctx.counts, ctx.order - 1, ctx.where(eqn))
-    out = inner.evaluate(program.jaxpr, program.consts, [*jets, *[x for x in at], *tangents])
-    return [
-        Jet(v, integrate_log(algebra, t.parts)) if _is_jet(t) else v for v, t in zip(values, out, strict=True)
-    ]
+    out = inner.evaluate(program.jaxpr, program.consts, [*jets, *at, *tangents])
+    return [Jet(v, integrate_log(algebra, t.parts)) if _is_jet(t) else v for v, t in zip(values, out, strict=True)]
 
 
 def _stand_in(ctx: Context, eqn: Any, inputs: tuple, function: Callable) -> list[Any]:
@@ -210,7 +196,7 @@ def _custom_jvp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     return through_jvp(ctx, eqn, inputs)
 
 
-register("custom_jvp_call", "control flow", _custom_jvp, "through its derivative rule (Cauchy: its body), or its stand-in")
+register("custom_jvp_call", "control flow", _custom_jvp, "its derivative rule (Cauchy: its body), or its stand-in")
 
 
 def _custom_vjp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
@@ -225,5 +211,4 @@ def _custom_vjp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     )
 
 
-for _name in ("custom_vjp_call", "custom_vjp_call_jaxpr"):
-    register(_name, "control flow", _custom_vjp, "by name, through taylor.stand_in")
+register("custom_vjp_call", "control flow", _custom_vjp, "by name, through taylor.stand_in")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -36,27 +35,37 @@ def _linear(ctx: Context, eqn: Any, *inputs: Any, **params: Any) -> list[Any]:
     return [Jet(v, ctx.algebra.map(lambda *c, n=n: fn(*c)[n], *parts)) for n, v in enumerate(values)]
 
 
-for _name in (
-    "neg reduce_sum transpose reshape broadcast_in_dim squeeze expand_dims slice rev concatenate pad "
-    "copy copy_p cumsum dynamic_slice dynamic_update_slice scatter scatter-add scatter-sub split "
-    "real imag complex conj reduce_window_sum reduce_precision optimization_barrier fft "
-    "sharding_constraint device_put"
-).split():
+LINEAR = """
+    neg reduce_sum transpose reshape broadcast_in_dim squeeze slice rev concatenate pad stack unstack tile name copy
+    cumsum dynamic_slice dynamic_update_slice scatter scatter-add scatter-sub split real imag complex conj fft
+    reduce_window_sum reduce_precision optimization_barrier sharding_constraint device_put
+"""
+for _name in LINEAR.split():
     register(_name, "linear", _linear)
+
+
+def spread(ctx: Context, x: Any, shape: tuple[int, ...]) -> Jet:
+    """The jet of ``x`` in the shape of a result: a scalar may meet an array in one equation."""
+    x = ctx.lift(x)
+    if jnp.shape(x.primal) == shape:
+        return x
+    return Jet(jnp.broadcast_to(x.primal, shape), ctx.algebra.map(lambda p: jnp.broadcast_to(p, shape), x.parts))
 
 
 def _add(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
     (value,) = ctx.primals(eqn, (a, b))
     if isinstance(a, Jet) and isinstance(b, Jet):
-        return [Jet(value, jax.tree.map(jnp.add, a.parts, b.parts))]
-    return [Jet(value, a.parts if isinstance(a, Jet) else b.parts)]
+        return [Jet(value, ctx.algebra.map(jnp.add, a.parts, b.parts))]
+    return [Jet(value, spread(ctx, a if isinstance(a, Jet) else b, value.shape).parts)]
 
 
 def _sub(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
     (value,) = ctx.primals(eqn, (a, b))
     if isinstance(a, Jet) and isinstance(b, Jet):
-        return [Jet(value, jax.tree.map(jnp.subtract, a.parts, b.parts))]
-    return [Jet(value, a.parts if isinstance(a, Jet) else jax.tree.map(jnp.negative, b.parts))]
+        return [Jet(value, ctx.algebra.map(jnp.subtract, a.parts, b.parts))]
+    if isinstance(a, Jet):
+        return [Jet(value, spread(ctx, a, value.shape).parts)]
+    return [Jet(value, ctx.algebra.map(jnp.negative, spread(ctx, b, value.shape).parts))]
 
 
 register("add", "linear", _add)
@@ -106,6 +115,8 @@ def _product(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
     def fn(p: Any, q: Any) -> Any:
         return compat.bind(eqn, p, q)[0]
 
+    if eqn.primitive.name == "mul":
+        fn = jnp.multiply
     algebra = ctx.algebra
     if not isinstance(b, Jet):
         return [Jet(fn(a.primal, b), algebra.map(lambda p: fn(p, b), a.parts))]

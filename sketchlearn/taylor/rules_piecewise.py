@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from .. import _jax_compat as compat
 from ..algebra import Jet, primal
-from .interpreter import Context
+from ..errors import UnsupportedPrimitive
+from .interpreter import Context, no_rule_message
 from .registry import register
 
 
@@ -56,7 +58,10 @@ register("select_n", "piecewise", _select_n, "the predicate is recorded where it
 def _abs(ctx: Context, eqn: Any, x: Any) -> list[Any]:
     v = primal(x)
     if jnp.iscomplexobj(v):
-        raise NotImplementedError("abs of a complex array is not analytic: write sqrt(x.real**2 + x.imag**2).")
+        raise UnsupportedPrimitive(
+            "Cannot expand abs of a complex array in a power series: it is not analytic.\n"
+            f"  It is used at {ctx.where(eqn)}.\n  Way out: write jnp.sqrt(z.real**2 + z.imag**2)."
+        )
     ctx.record(eqn, v == 0)
     return [Jet(jnp.abs(v), ctx.algebra.map(lambda p: jnp.sign(v) * p, x.parts))]
 
@@ -92,9 +97,20 @@ for _name in ("floor", "ceil"):
     register(_name, "constant", _flat(lambda x: x == jnp.floor(x)), "derivative zero between the jumps, recorded")
 register("round", "constant", _flat(lambda x: 2 * x == jnp.floor(2 * x)), "derivative zero between the jumps, recorded")
 register("sign", "constant", _flat(lambda x: x == 0), "derivative zero between the jumps, recorded")
-for _name in ("eq", "ne", "lt", "le", "gt", "ge", "lt_to", "le_to", "eq_to"):
+for _name in ("eq", "ne", "lt", "le", "gt", "ge", "lt_to", "le_to"):
     register(_name, "constant", _flat(lambda x, y: x == y), "decided by the real values, recorded")
 register("is_finite", "constant", _flat(None), "decided by the real values")
+
+
+def _opaque(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
+    out = compat.bind(eqn, *[primal(x) for x in inputs])
+    if any(jnp.issubdtype(y.dtype, jnp.inexact) for y in out):
+        raise UnsupportedPrimitive(no_rule_message(eqn, ctx.where(eqn)))
+    ctx.record(eqn, False)
+    return out
+
+
+register("call_hi_primitive", "constant", _opaque, "integer results only: newer JAX's searchsorted")
 
 
 def _extreme_index(eqn: Any, x: Any) -> Any:
@@ -171,9 +187,62 @@ def _cumulative_extreme(ctx: Context, eqn: Any, x: Any) -> list[Any]:
     cum = lax.cummin if reverse else lax.cummax
     none = v.shape[axis] if reverse else -1
     index = cum(jnp.where(here, place, none), axis=axis, reverse=reverse)
-    ctx.record(eqn, here & (jnp.roll(value, -1 if reverse else 1, axis) == v) & (place != (v.shape[axis] - 1 if reverse else 0)))
+    ctx.record(
+        eqn,
+        here & (jnp.roll(value, -1 if reverse else 1, axis) == v) & (place != (v.shape[axis] - 1 if reverse else 0)),
+    )
     return [_take(ctx, x, index, axis, value)]
 
 
 register("cummax", "piecewise", _cumulative_extreme, "at a tie the newest")
 register("cummin", "piecewise", _cumulative_extreme, "at a tie the newest")
+
+
+def _window_extreme(ctx: Context, eqn: Any, x: Any) -> list[Any]:
+    p, v = eqn.params, primal(x)
+    (value,) = compat.bind(eqn, v)
+    largest = eqn.primitive.name == "reduce_window_max"
+    place = jnp.arange(v.size, dtype=jnp.int32).reshape(v.shape)
+
+    def index(first: bool) -> Any:  # of the largest entry of every window
+        def best(a: Any, b: Any) -> Any:
+            (u, i), (w, j) = a, b
+            beats, nearer = (w > u if largest else w < u), (j < i if first else j > i)
+            second = beats | ((w == u) & nearer)
+            return jnp.where(second, w, u), jnp.where(second, j, i)
+
+        start = np.array(-np.inf if largest else np.inf, v.dtype), np.int32(v.size if first else -1)
+        shape = p["window_dimensions"], p["window_strides"], p["padding"], p["base_dilation"], p["window_dilation"]
+        return lax.reduce_window((v, place), start, best, *shape)[1]
+
+    chosen = index(first=True)
+    ctx.record(eqn, chosen != index(first=False))
+    return [Jet(value, ctx.algebra.map(lambda q: jnp.take(q.ravel(), chosen, mode="fill", fill_value=0), x.parts))]
+
+
+register("reduce_window_max", "piecewise", _window_extreme, "at a tie the first of them")
+register("reduce_window_min", "piecewise", _window_extreme, "at a tie the first of them")
+
+
+def _select_in_windows(ctx: Context, eqn: Any, moved: Any, operand: Any) -> list[Any]:
+    # the derivatives of the two above: linear in the first argument, the second only chooses
+    held = primal(operand)
+    (value,) = compat.bind(eqn, primal(moved), held)
+    if not isinstance(moved, Jet):
+        return [value]
+    return [Jet(value, ctx.algebra.map(lambda p: compat.bind(eqn, p, held)[0], moved.parts))]
+
+
+register("select_and_scatter_add", "piecewise", _select_in_windows, "backwards through a maximum over windows")
+register("select_and_gather_add", "piecewise", _select_in_windows, "forwards through a maximum over windows")
+
+
+def _scatter_extreme(ctx: Context, eqn: Any, x: Any, index: Any, y: Any) -> list[Any]:
+    value, push = jax.linearize(lambda a, b: compat.bind(eqn, a, index, b)[0], primal(x), primal(y))
+    shares = jax.linear_transpose(push, primal(x), primal(y))(jnp.ones_like(value))
+    ctx.record(eqn, jnp.concatenate([jnp.ravel((s > 0) & (s < 1)) for s in shares]))
+    return [Jet(value, ctx.algebra.map(push, ctx.lift(x).parts, ctx.lift(y).parts))]
+
+
+register("scatter-max", "piecewise", _scatter_extreme, "at a tie the mean of them, as JAX's own derivative")
+register("scatter-min", "piecewise", _scatter_extreme, "at a tie the mean of them, as JAX's own derivative")

@@ -39,9 +39,7 @@ def check_line(point: Any, direction: Any) -> tuple[Any, Any, bool]:
     point_leaves, tree = jax.tree.flatten(point)
     direction_leaves, direction_tree = jax.tree.flatten(direction)
     if tree != direction_tree:
-        raise ValueError(
-            f"point and direction must have the same structure, got {tree} and {direction_tree}."
-        )
+        raise ValueError(f"point and direction must have the same structure, got {tree} and {direction_tree}.")
     if not point_leaves:
         raise ValueError("point is empty: there is nothing to differentiate with respect to.")
     points, directions = [], []

@@ -1,0 +1,125 @@
+"""The three figures of the paper, as numbers: what is drawn, and the settings that made it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .microgpt import Experiment
+from .sketching import sketch
+from .spaces import Examples
+from .stability import StabilityProfile, stability_profile
+from .taylor import taylor_coefficients
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Curve:
+    """A query along ``s·x``, s from 0 (nothing deleted) to 1 (all of D deleted): predictions and truth.
+
+    Attributes:
+        query: the test name.
+        deleted: how many names D holds.
+        terms: (k,), Taylor terms at s = 1.
+        fractions: (S,), the values of s of the smooth curves.
+        predictions: (k + 1, S), by the orders up to 0, 1, .., k.
+        deviation: (S,), one standard deviation of the highest prediction; ``None`` where it is exact.
+        retrained_at: (R,), the s at which the model was trained again.
+        retrained: (R,), its loss there.
+        settings: what was asked for.
+    """
+
+    query: str
+    deleted: int
+    terms: np.ndarray
+    fractions: np.ndarray
+    predictions: np.ndarray
+    deviation: np.ndarray | None
+    retrained_at: np.ndarray
+    retrained: np.ndarray
+    settings: dict[str, Any]
+
+
+def stability_figure(
+    experiment: Experiment,
+    degree: int = 100,
+    num_directions: int = 12,
+    key: int = 0,
+    query: str = "max",
+    progress: bool = True,
+) -> StabilityProfile:
+    """Figure 1: the norm of every Taylor order of the trained model's loss."""
+    return stability_profile(
+        experiment.train, experiment.query(query), degree, num_directions, key=key, progress=progress
+    )
+
+
+def retrain_along(experiment: Experiment, query: str, deleted: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """The loss after training with the names in D down-weighted by each fraction: shape (R,)."""
+    x = np.zeros(experiment.num_examples)
+    x[deleted] = 1
+    loss = experiment.query(query)
+    weights = jnp.asarray(1 - np.outer(fractions, x), experiment.dtype)
+    return np.asarray(jax.jit(jax.vmap(lambda w: loss(experiment.train(w))))(weights), np.float64)
+
+
+def taylor_figure(experiment: Experiment, degree: int = 6, query: str = "max", retrainings: int = 11) -> Curve:
+    """Figure 2: the exact Taylor polynomials along one deletion, against retraining.
+
+    D is the set of names with an x.
+    """
+    deleted = experiment.deleted
+    loss = experiment.query(query)
+    along = np.zeros(experiment.num_examples)
+    along[deleted] = -1  # the weights are 1 - s x
+
+    def coefficients(weights: Any) -> Any:
+        return taylor_coefficients(
+            lambda w: loss(experiment.train(w)), weights, jnp.asarray(along, experiment.dtype), degree
+        )
+
+    c = np.asarray(jax.jit(coefficients)(jnp.ones(experiment.num_examples, experiment.dtype)), np.float64)
+    s, at = np.linspace(0, 1, 101), np.linspace(0, 1, retrainings)
+    predictions = np.stack([np.polynomial.polynomial.polyval(s, c[: r + 1]) for r in range(degree + 1)])
+    truth = retrain_along(experiment, query, deleted, at)
+    settings = {"degree": degree, "retrainings": retrainings, "dtype": str(experiment.dtype)}
+    return Curve(query, len(deleted), c[1:], s, predictions, None, at, truth, settings)
+
+
+def sketch_figure(
+    experiment: Experiment,
+    degree: int = 3,
+    num_directions: int = 500,
+    key: int = 0,
+    query: str = "max",
+    estimator: str = "mean",
+    retrainings: int = 11,
+    progress: bool = True,
+) -> Curve:
+    """Figure 3: the sketch's prediction along one deletion with a band of one standard deviation, against retraining."""
+    deleted = experiment.deleted
+    made = sketch(
+        experiment.train, Examples(experiment.num_examples), degree, num_directions, key,
+        dtype=experiment.dtype, progress=progress,
+    )  # fmt: skip
+    s, at = np.linspace(0, 1, 101), np.linspace(0, 1, retrainings)
+    x = np.zeros(experiment.num_examples)
+    x[deleted] = 1
+    found = made.predict(experiment.query(query), np.outer(s[1:], x), estimator=estimator)
+    used = found.terms * found.orders_used
+    partial = float(found.baseline) + np.cumsum(np.concatenate([np.zeros((len(used), 1)), used], 1), 1)
+    predictions = np.concatenate([np.full((1, degree + 1), float(found.baseline)), partial]).T
+    truth = retrain_along(experiment, query, deleted, at)
+    settings = {
+        "degree": degree,
+        "num_directions": num_directions,
+        "key": key,
+        "estimator": estimator,
+        "retrainings": retrainings,
+        "dtype": str(experiment.dtype),
+    }
+    deviation = np.concatenate([[0.0], found.standard_error])
+    return Curve(query, len(deleted), found.terms[-1], s, predictions, deviation, at, truth, settings)

@@ -1,0 +1,73 @@
+"""Pictures of results; nothing is computed here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from .figures import Curve
+from .stability import StabilityProfile
+
+TRUTH, LINE, BAND = "#d62728", "#1f77b4", "#1f77b455"
+
+
+def _axes(ax: Axes | None) -> Axes:
+    return plt.subplots(figsize=(6.4, 4.2), layout="constrained")[1] if ax is None else ax
+
+
+def draw_stability(profile: StabilityProfile, ax: Axes | None = None) -> Axes:
+    """log2 of the norm of every order, one line for each direction, and their root mean square."""
+    ax = _axes(ax)
+    orders = np.arange(1, profile.norms.shape[1] + 1)
+    with np.errstate(divide="ignore"):
+        ax.plot(orders, np.log2(profile.norms.T), color=LINE, lw=0.7, alpha=0.5)
+        ax.plot(orders, np.log2(profile.bombieri()), color="k", lw=1.6, label="root mean square over directions")
+    ax.set(xlabel="order r", ylabel=r"$\log_2$ of the estimated norm $\|P_r\|_B$")
+    ax.set_title(f"Stability: {len(profile.norms)} directions, trusted radius {profile.radius:.2g}")
+    ax.legend(frameon=False)
+    return ax
+
+
+def draw_curve(curve: Curve, ax: Axes | None = None) -> Axes:
+    """Predictions along a deletion, their band, and the retrained truth."""
+    ax = _axes(ax)
+    k = len(curve.predictions) - 1
+    shades = plt.get_cmap("Blues")(np.linspace(0.35, 0.95, k))
+    for r in range(1, k + 1):
+        ax.plot(curve.fractions, curve.predictions[r], color=shades[r - 1], label=f"orders to {r}")
+    if curve.deviation is not None:
+        low, high = curve.predictions[-1] - curve.deviation, curve.predictions[-1] + curve.deviation
+        ax.fill_between(curve.fractions, low, high, color=BAND, lw=0, label="± one standard error")
+    ax.plot(curve.retrained_at, curve.retrained, "o", color=TRUTH, ms=5, label="retrained")
+    ax.set(
+        xlabel=f"share s deleted of each of the {curve.deleted} names with an x",
+        ylabel=f"loss on '{curve.query}' (nats)",
+    )
+    ax.legend(frameon=False)
+    return ax
+
+
+def draw_predictions(names: list[str], prediction: Any, truth: np.ndarray, ax: Axes | None = None) -> Axes:
+    """Predicted and retrained change of several queries after one deletion."""
+    ax = _axes(ax)
+    place = np.arange(len(names))
+    low, high = prediction.interval()
+    change = prediction.value - prediction.baseline
+    ax.errorbar(
+        place,
+        change,
+        [prediction.value - low, high - prediction.value],
+        fmt="s",
+        color=LINE,
+        capsize=4,
+        label="predicted, 95% interval",
+    )
+    ax.plot(place, truth - prediction.baseline, "o", color=TRUTH, label="retrained")
+    ax.axhline(0, color="0.6", lw=0.8)
+    ax.set_xticks(place, names)
+    ax.set(ylabel="change of the loss (nats)", title="All names with an x deleted")
+    ax.legend(frameon=False)
+    return ax

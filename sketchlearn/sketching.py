@@ -1,0 +1,363 @@
+"""The sketch: jets of a training run along random complex directions, and predictions from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from statistics import NormalDist
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+from jax import lax
+
+from . import _jax_compat as compat
+from . import estimators
+from .algebra import Algebra, Jet, StackedSeries, series
+from .directions import directions
+from .errors import check_count, check_degree
+from .progress import track
+from .spaces import Space
+from .taylor.interpreter import Context
+from .taylor.transform import evaluate, push_forward
+
+LARGEST_BLOCK = 128  # larger blocks were not faster on a CPU
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a sketch says about deletions, in the unit of the query.
+
+    Shapes are for one deletion and a scalar query; a stack of B deletions adds a leading axis B,
+    a query with several outputs adds its own axes last.
+
+    Attributes:
+        value: the query after the deletion, ``baseline + change``.
+        baseline: the query with nothing deleted (exact).
+        change: the sum of the orders used.
+        terms: (k,), the estimated Taylor terms ``P_1(x) .. P_k(x)``.
+        standard_errors: (k,), of each term.
+        standard_error: of the change.
+        truncation: estimated size of the orders left out.
+        orders_used: (k,) booleans.
+        warnings: what the reader should know, in words.
+    """
+
+    value: np.ndarray
+    baseline: np.ndarray
+    change: np.ndarray
+    terms: np.ndarray
+    standard_errors: np.ndarray
+    standard_error: np.ndarray
+    truncation: np.ndarray
+    orders_used: np.ndarray
+    warnings: tuple[str, ...]
+
+    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper end: ``value ± (z · standard_error + truncation)``, z the normal quantile."""
+        if not 0 < level < 1:
+            raise ValueError(f"level must be between 0 and 1, got {level!r}.")
+        width = NormalDist().inv_cdf((1 + level) / 2) * self.standard_error + self.truncation
+        return self.value - width, self.value + width
+
+
+class Sketch:
+    """The jets of one training run; made by :func:`sketch`, asked by :meth:`predict`.
+
+    Attributes:
+        space: the deletions that can be asked for.
+        degree: k.
+        num_directions: m.
+        key: the seed of the directions.
+        parameters: what ``train`` returns with nothing deleted.
+        coefficients: the same pytree, every leaf (m, k, ...) complex: ``θ_1 .. θ_k`` of
+            ``train(1 - t G ψ_i)``.
+    """
+
+    def __init__(self, space: Space, degree: int, key: int, parameters: Any, coefficients: Any):
+        self.space, self.degree, self.key = space, degree, key
+        self.parameters, self.coefficients = parameters, coefficients
+        self.num_directions = len(jax.tree.leaves(coefficients)[0])
+        self._measured: dict[int, tuple] = {}
+
+    def __repr__(self) -> str:
+        return f"Sketch({self.num_directions} directions, degree {self.degree}, {self.space!r}, key={self.key})"
+
+    def measure(self, query: Callable) -> tuple[np.ndarray, np.ndarray]:
+        """The query's value with nothing deleted, and its coefficients along every direction.
+
+        Args:
+            query: a differentiable function of what ``train`` returns, with real floating output of shape S.
+
+        Returns:
+            The baseline, shape S, and the coefficients (m, k, *S), complex.
+        """
+        if not callable(query):
+            raise TypeError(f"query must be a function of the trained parameters, got {type(query).__name__}.")
+        if id(query) in self._measured and self._measured[id(query)][0] is query:
+            return self._measured[id(query)][1:]
+        try:
+            jax.eval_shape(query, self.parameters)
+        except Exception as error:
+            raise ValueError(
+                f"the query failed on what train returns, a pytree of structure {jax.tree.structure(self.parameters)} "
+                f"({type(error).__name__}: {error})"
+            ) from error
+
+        def coefficients(jets: Any) -> Any:
+            return push_forward(query, jets, value=self.parameters)
+
+        push = jax.jit(jax.vmap(coefficients))
+        found = []
+        for start, stop in _blocks(self.num_directions, LARGEST_BLOCK):
+            block = jax.tree.map(lambda c, a=start, b=stop: c[a:b], self.coefficients)
+            out = push(block)
+            if len(jax.tree.leaves(out)) != 1 or not hasattr(out, "shape"):
+                raise TypeError("a query returns one array (or number); stack several values into one array.")
+            found.append(np.asarray(out))
+        c = np.concatenate(found)
+        baseline = c[0, 0].real
+        if not np.isfinite(c).all():
+            raise FloatingPointError("the query's coefficients are not finite: is the query differentiable there?")
+        if len(self._measured) >= 64:
+            self._measured.pop(next(iter(self._measured)))
+        self._measured[id(query)] = (query, baseline, c[:, 1:])
+        return baseline, c[:, 1:]
+
+    def inner_products(self, coordinates: np.ndarray) -> np.ndarray:
+        """``<ψ_i, z> = Σ_j conj(ψ_ij) z_j`` for coordinates (B, q): shape (m, B), complex128."""
+        re, im = directions(self.key, jnp.arange(self.num_directions), self.space.dim)
+        psi = np.asarray(re, np.float64) - 1j * np.asarray(im, np.float64)
+        return psi @ coordinates.T
+
+    def predict(self, query: Callable, delete: Any, estimator: str = "auto", failure: float = 0.05) -> Prediction:
+        """Predict a query after deletions: ``f(x) ≈ f(0) + Σ_r P_r(x)``.
+
+        ``P_r(x) = C(q+r-1, r) E[<ψ, x>^r c_r(ψ)]``, estimated from the directions of the sketch.
+
+        Args:
+            query: a function of what ``train`` returns, with real output.
+            delete: what to delete, as the space of the sketch reads it: positions, a mask, group names, or a stack of them.
+            estimator: ``"mean"`` (all orders, unbiased), ``"median_of_means"`` (all orders, robust), or
+                ``"auto"``: the mean of the orders before the first whose standard error exceeds its size.
+            failure: δ of the median of means.
+
+        Returns:
+            A :class:`Prediction`.
+
+        Example:
+            >>> import jax.numpy as jnp, sketchlearn as sl
+            >>> train = lambda w: jnp.sum(w * jnp.arange(4.0)) ** 2
+            >>> s = sl.sketch(train, sl.Examples(4), degree=2, num_directions=4000, progress=False)
+            >>> p = s.predict(lambda parameters: parameters, [0, 1])    # 36 becomes (6 - 1)² = 25
+            >>> float(p.baseline), bool(abs(p.value - 25) < 4 * p.standard_error)
+            (36.0, True)
+
+        Source: Gunn, "How to sketch a learning algorithm", arXiv:2604.07328.
+        """
+        if estimator not in ("auto", "mean", "median_of_means"):
+            raise ValueError(f'estimator must be "auto", "mean" or "median_of_means", got {estimator!r}.')
+        z = self.space.locate(delete)
+        baseline, c = self.measure(query)
+        inner = self.inner_products(np.atleast_2d(z))
+        flat = c.reshape(*c.shape[:2], -1).astype(np.complex128)
+        if estimator == "median_of_means":
+            groups = estimators.groups_for(failure, self.num_directions)
+            found = estimators.median_of_means(inner, flat, self.space.dim, groups)
+        else:
+            found = estimators.mean(inner, flat, self.space.dim)
+        used = estimators.significant(found) if estimator == "auto" else np.ones(found.terms.shape, bool)
+        errors = estimators.standard_errors(found)
+        change = (found.terms * used).sum(1) if found.change is None else found.change
+        spread = np.sqrt(np.maximum(np.einsum("brsq,brq,bsq->bq", found.covariance, used, used), 0))
+        missing, decays = estimators.truncation(found.terms, used, errors)
+
+        def shaped(array: np.ndarray) -> np.ndarray:
+            full = array.reshape(*array.shape[:-1], *baseline.shape)
+            return full if z.ndim > 1 else full[0]
+
+        flat_base = baseline.reshape(-1).astype(np.float64)
+        return Prediction(
+            value=shaped(flat_base + change),
+            baseline=baseline.astype(np.float64),
+            change=shaped(change),
+            terms=shaped(found.terms),
+            standard_errors=shaped(errors),
+            standard_error=shaped(spread),
+            truncation=shaped(missing),
+            orders_used=shaped(used),
+            warnings=_warnings(found.terms, errors, used, decays),
+        )
+
+
+def _warnings(terms: np.ndarray, errors: np.ndarray, used: np.ndarray, decays: np.ndarray) -> tuple[str, ...]:
+    """What a reader of these predictions should know."""
+    out = []
+    count = used.shape[0] * used.shape[2]
+    if not used.all():
+        dropped = [f"{(~used[:, r]).sum()} at order {r + 1}" for r in range(used.shape[1]) if not used[:, r].all()]
+        out.append(f"orders dropped because noise exceeds them, of {count} predictions: {', '.join(dropped)}.")
+    noisy = (np.abs(terms[:, 0]) < errors[:, 0]).sum()
+    if noisy:
+        out.append(f"noise dominates even the first order in {noisy} of {count} predictions: use more directions.")
+    if not decays.all():
+        out.append(
+            f"the terms do not decay in {(~decays).sum()} of {count} predictions: the deletion may lie outside the "
+            "radius in which the series can be trusted, or the last order is noise."
+        )
+    return tuple(out)
+
+
+def sketch(
+    train: Callable,
+    space: Space,
+    degree: int = 3,
+    num_directions: int = 500,
+    key: int = 0,
+    batch_size: int | None = None,
+    dtype: Any = None,
+    progress: bool = True,
+) -> Sketch:
+    """Run a training program over power series along random complex directions of its weights.
+
+    ``train(1 - t G ψ_i) = Σ_{r<=k} θ_r t^r`` for i = 1..m, with ψ_i uniform on the unit
+    sphere of C^q and G the space's embedding.
+
+    Args:
+        train: weights (n,) -> parameters; a pure JAX function, any pytree of floating arrays.
+        space: which deletions can be asked for, for instance ``Examples(n)``.
+        degree: k, the highest order kept.
+        num_directions: m; the error of a prediction falls like ``1/sqrt(m)``.
+        key: the seed of the directions, a whole number.
+        batch_size: directions run at once; by default as many as half the free memory
+            holds by estimate, at most 128. It changes no result beyond rounding.
+        dtype: of the weights; the default float if not given.
+        progress: show a progress bar (on stderr).
+
+    Returns:
+        A :class:`Sketch`.
+
+    Raises:
+        UnsupportedPrimitive: the program uses an operation without a Taylor rule.
+        FloatingPointError: the training run or its jets are not finite.
+        ValueError, TypeError: arguments that do not fit, ``train`` refusing weights of shape (n,).
+
+    Example:
+        >>> import jax.numpy as jnp, sketchlearn as sl
+        >>> s = sl.sketch(lambda w: w.sum() ** 2, sl.Examples(3), degree=2, num_directions=8, progress=False)
+        >>> s
+        Sketch(8 directions, degree 2, Examples(3), key=0)
+    """
+    degree, m = check_degree(degree), check_count("num_directions", num_directions)
+    key = check_count("key", key, lowest=0)
+    if not callable(train):
+        raise TypeError(f"train must be a function of the weights, got {type(train).__name__}.")
+    if not (hasattr(space, "locate") and hasattr(space, "embed")):
+        raise TypeError(f"space must be Examples, Candidates, Groups or the like, got {type(space).__name__}.")
+    weights = jnp.ones(space.num_examples, jnp.result_type(float) if dtype is None else dtype)
+    _check_train(train, weights)
+    algebra = series(degree)
+    if batch_size is None:
+        batch_size = _affordable_block(train, weights, algebra)
+    batch_size = min(check_count("batch_size", batch_size), m)
+
+    run = jax.jit(lambda numbers: _block(train, space, weights, algebra, key, numbers))
+    parameters, stored = None, None
+    blocks = list(_blocks(m, batch_size))
+    size = blocks[0][1] - blocks[0][0]
+    for start, stop in track(blocks, "sketching", "direction", scale=size, total=m, show=progress):
+        # every block has the size of the first, so that the program is compiled once
+        parameters, jets = run(jnp.arange(start, start + size))
+        jets = jax.tree.map(lambda c, count=stop - start: np.asarray(c)[:count], jets)
+        _check_jets(parameters, jets, start)
+        if stored is None:
+            stored = jax.tree.map(lambda c: np.empty((m, *c.shape[1:]), c.dtype), jets)
+        for whole, part in zip(jax.tree.leaves(stored), jax.tree.leaves(jets), strict=True):
+            whole[start:stop] = part
+    return Sketch(space, degree, key, parameters, stored)
+
+
+def _blocks(count: int, largest: int) -> Iterator[tuple[int, int]]:
+    """Split ``count`` into blocks of nearly equal size, none above ``largest``."""
+    size = math.ceil(count / math.ceil(count / largest))
+    for start in range(0, count, size):
+        yield start, min(start + size, count)
+
+
+def _block(train: Callable, space: Space, weights: Any, algebra: Algebra, key: int, numbers: Any) -> tuple[Any, Any]:
+    """The parameters, and the jets (B, k, ...) along the directions with the given numbers."""
+
+    def one(re: Any, im: Any) -> tuple[Any, Any]:
+        x = [-space.embed(part) for part in (re, im)]  # the weights are 1 - t x
+        out = evaluate(train, Context(algebra), weight_jet(algebra, weights, x))
+        jets = jax.tree.map(lambda y: y if isinstance(y, Jet) else Jet(y, algebra.zeros(y)), out, is_leaf=_is_jet)
+        return (
+            jax.tree.map(lambda y: y.primal, jets, is_leaf=_is_jet),
+            jax.tree.map(lambda y: _complex_parts(algebra, y.parts), jets, is_leaf=_is_jet),
+        )
+
+    re, im = directions(key, numbers, space.dim, weights.dtype)
+    return jax.vmap(one, out_axes=(None, 0))(re, im)
+
+
+def weight_jet(algebra: Algebra, weights: Any, direction: list[Any]) -> Jet:
+    """The jet of ``weights + t·direction``, the direction as [real, imaginary]."""
+    zeros = algebra.zeros(weights)
+    if isinstance(algebra, StackedSeries):
+        return Jet(weights, zeros.at[0].set(jnp.stack(direction)))
+    return Jet(weights, (tuple(direction), *zeros[1:]))
+
+
+def _is_jet(x: Any) -> bool:
+    return isinstance(x, Jet)
+
+
+def _complex_parts(algebra: Algebra, parts: Any) -> Any:
+    if isinstance(algebra, StackedSeries):
+        return lax.complex(parts[:, 0], parts[:, 1])
+    return jnp.stack([lax.complex(*p) for p in parts])
+
+
+def _check_train(train: Callable, weights: Any) -> None:
+    try:
+        shapes = jax.eval_shape(train, weights)
+    except Exception as error:
+        raise ValueError(
+            f"train failed on weights of shape {weights.shape} and dtype {weights.dtype} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if not jax.tree.leaves(shapes):
+        raise TypeError("train returned nothing: it must return the trained parameters.")
+
+
+def _check_jets(parameters: Any, jets: Any, start: int) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
+        if not np.isfinite(np.asarray(leaf)).all():
+            raise FloatingPointError(
+                f"training with nothing deleted gives NaN or infinity in parameter {jax.tree_util.keystr(path)}."
+            )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jets):
+        bad = np.argwhere(~np.isfinite(leaf))
+        if len(bad):
+            raise FloatingPointError(
+                f"the jet of parameter {jax.tree_util.keystr(path)} is not finite at order {bad[0][1] + 1} along direction "
+                f"{start + bad[0][0]}: the series of this training run grows too fast for {leaf.dtype}. Use float64, a lower "
+                "degree, or a more stable run (stability_profile shows how fast the orders grow)."
+            )
+
+
+def _affordable_block(train: Callable, weights: Any, algebra: Algebra) -> int:
+    """How many directions fit into half of the free memory, by estimate."""
+    program = compat.trace(train, weights)
+    each = 2 * algebra.degree * compat.peak_bytes(program.jaxpr)
+    return int(np.clip(_free_memory() / 2 // max(each, 1), 1, LARGEST_BLOCK))
+
+
+def _free_memory() -> float:
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return float(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    return float(psutil.virtual_memory().available)

@@ -1,0 +1,147 @@
+"""Stability: how fast the Taylor orders of a training run grow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .directions import directions
+from .errors import check_count, check_degree
+from .progress import track
+from .sketching import sketch
+from .spaces import Examples, Space
+from .taylor.cauchy import cauchy_coefficients
+
+SERIES_LIMIT = 12  # above this degree circles cost less than series
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StabilityProfile:
+    """Estimated Bombieri norms of the Taylor polynomials of a training run.
+
+    Attributes:
+        norms: (m, k), ``sqrt(C(q+r-1, r)) |c_r(ψ_i)|`` along each direction; its root mean square over
+            directions is ``||P_r||_B``.
+        errors: (m, k), estimated absolute errors of ``norms`` (zero where the series way was used).
+        radius: the R at which the terms ``R^r ||P_r||_B`` stop decaying, from the last half of the orders: deletions
+            with ``|x|`` well below it are predicted by few orders.
+        dim: q.
+    """
+
+    norms: np.ndarray
+    errors: np.ndarray
+    radius: float
+    dim: int
+
+    def bombieri(self) -> np.ndarray:
+        """(k,), the estimate of ``||P_r||_B`` over all directions."""
+        return np.sqrt((self.norms**2).mean(0))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw log2 of the norms against the order, one line for each direction; returns the axes."""
+        from .plotting import draw_stability  # drawing is the outermost layer
+
+        return draw_stability(self, ax)
+
+
+def stability_profile(
+    train: Callable,
+    query: Callable,
+    degree: int = 12,
+    num_directions: int = 12,
+    space: Space | None = None,
+    key: int = 0,
+    method: str | None = None,
+    progress: bool = True,
+) -> StabilityProfile:
+    """Measure the norm of every Taylor order of ``x -> query(train(1 - x))``.
+
+    ``E|c_r(ψ)|² = ||P_r||_B² / C(q+r-1, r)`` for ψ uniform on the unit sphere of C^q, so
+    ``sqrt(C(q+r-1, r)) |c_r|`` estimates the norm from a single direction.
+
+    Args:
+        train: weights (n,) -> parameters, pure.
+        query: parameters -> a real number.
+        degree: k, the highest order.
+        num_directions: m.
+        space: which deletions are meant; all examples by default, whose number is then read
+            from ``train.num_examples`` or from the object that ``train`` is a method of.
+        key: the seed of the directions.
+        method: ``"series"`` or ``"cauchy"``; by default series to degree 12, circles above.
+        progress: show a progress bar.
+
+    Returns:
+        A :class:`StabilityProfile`.
+
+    Example:
+        >>> import jax.numpy as jnp, sketchlearn as sl
+        >>> profile = sl.stability_profile(
+        ...     lambda w: w, lambda w: 1 / (2 - jnp.mean(w)), degree=4, num_directions=3,
+        ...     space=sl.Examples(5), progress=False)
+        >>> profile.norms.shape
+        (3, 4)
+
+    Source: the stability figure of Gunn, arXiv:2604.07328; the norm is Bombieri's.
+    """
+    degree, m = check_degree(degree), check_count("num_directions", num_directions)
+    if method not in (None, "series", "cauchy"):
+        raise ValueError(f'method must be "series" or "cauchy", got {method!r}.')
+    space = space or Examples(_count_examples(train))
+    if method == "series" or (method is None and degree <= SERIES_LIMIT):
+        made = sketch(train, space, degree, m, key, progress=progress)
+        _, c = made.measure(query)
+        if c.ndim != 2:
+            raise TypeError(f"the query of a stability profile returns one number, got shape {c.shape[2:]}.")
+        errors = np.zeros(c.shape)
+    else:
+        c, errors = _on_circles(train, query, space, degree, m, key, progress)
+    scale = np.sqrt([float(math.comb(space.dim + r - 1, r)) for r in range(1, degree + 1)])
+    norms = np.abs(c) * scale
+    return StabilityProfile(norms, errors * scale, _radius(np.sqrt((norms**2).mean(0))), space.dim)
+
+
+def _on_circles(
+    train: Callable, query: Callable, space: Space, degree: int, m: int, key: int, progress: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    weights = jnp.ones(space.num_examples)
+
+    def f(w: Any) -> Any:
+        return query(train(w))
+
+    re, im = directions(key, jnp.arange(m), space.dim, weights.dtype)
+    found, errors, radii = [], [], None
+    for i in track(range(m), "stability", "direction", total=m, show=progress):
+        along = -jax.lax.complex(space.embed(re[i]), space.embed(im[i]))
+        # three digits are plenty for a norm on a logarithmic axis; the radii that served one direction serve the next
+        out = cauchy_coefficients(f, weights, along, degree, radius=radii, tolerance=1e-3)
+        if np.shape(out.coefficients) != (degree + 1,):
+            raise TypeError(
+                f"the query of a stability profile returns one number, got shape {np.shape(out.coefficients)[1:]}."
+            )
+        radii = out.radii
+        found.append(np.asarray(out.coefficients)[1:])
+        errors.append(np.asarray(out.errors)[1:])
+    return np.stack(found), np.stack(errors)
+
+
+def _radius(norms: np.ndarray) -> float:
+    """The radius of convergence by the root test, from the slope of log norm over the last half of the orders."""
+    k = len(norms)
+    orders = np.arange(1, k + 1)[(k - 1) // 2 :]
+    kept = norms[(k - 1) // 2 :]
+    if len(orders) < 2 or not (kept > 0).all():
+        return float("inf") if not kept.any() else float("nan")
+    return float(np.exp(-np.polyfit(orders, np.log(kept), 1)[0]))
+
+
+def _count_examples(train: Callable) -> int:
+    for owner in (train, getattr(train, "__self__", None)):
+        if hasattr(owner, "num_examples"):
+            return int(owner.num_examples)
+    raise TypeError("the number of training examples is not known: pass space=sketchlearn.Examples(n).")
