@@ -60,6 +60,7 @@ class Algebra:
 
     degree: int
     complex: bool
+    separate = True  # whether the components are separate arrays of the primal's shape
 
     @property
     def width(self) -> int:
@@ -136,6 +137,8 @@ class Series(Algebra):
 
 class StackedSeries(Algebra):
     """Truncated power series; parts are one array of shape ``(k, width) + shape``."""
+
+    separate = False
 
     def __init__(self, degree: int, complex: bool = True):
         self.degree, self.complex = degree, complex

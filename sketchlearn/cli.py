@@ -64,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     figure.add_argument("--seed", type=int, default=0)
     figure.add_argument("--query", default="max", help="the test name (default max)")
     figure.add_argument("--examples", type=int, default=1000, help="training names and steps (default 1000)")
-    figure.add_argument("--estimator", default="mean", help="figure 3: mean, median_of_means or auto")
+    figure.add_argument(
+        "--estimator", default="mean", choices=["mean", "median_of_means", "auto"], help="figure 3 (default mean)"
+    )
     figure.set_defaults(run=_figure)
 
     doctor = commands.add_parser("doctor", help="versions, devices, precision, a self-check")
@@ -76,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
         if command is not doctor:
             command.add_argument("--out", type=Path, default=Path("."), help="directory for the files (default: here)")
     return parser
+
+
+def _default(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value
 
 
 def _plain(value: Any) -> Any:
@@ -151,7 +157,7 @@ def _figure(args: argparse.Namespace) -> dict[str, Any]:
     with jax.enable_x64(args.number != 3):
         experiment = microgpt.paper_experiment(args.names, num_examples=args.examples)
         if args.number == 1:
-            degree, m = args.degree or 100, args.directions or 12
+            degree, m = _default(args.degree, 100), _default(args.directions, 12)
             profile = figures.stability_figure(experiment, degree, m, args.seed, args.query, show)
             report: dict[str, Any] = {
                 "log2_norms": np.log2(np.maximum(profile.norms, 1e-300)),
@@ -160,17 +166,15 @@ def _figure(args: argparse.Namespace) -> dict[str, Any]:
                 "settings": {"degree": degree, "num_directions": m, "key": args.seed, "query": args.query},
             }
             ax = draw_stability(profile)
-            _say(
-                args,
-                f"trusted radius {profile.radius:.3g}; largest relative error of a norm {report['relative_errors'].max():.1e}",
-            )
+            largest = report["relative_errors"].max()
+            _say(args, f"trusted radius {profile.radius:.3g}; largest relative error of a norm {largest:.1e}")
         else:
             if args.number == 2:
-                curve = figures.taylor_figure(experiment, args.degree or 6, args.query)
+                curve = figures.taylor_figure(experiment, _default(args.degree, 6), args.query)
             else:
                 curve = figures.sketch_figure(
-                    experiment, args.degree or 3, args.directions or 500, args.seed, args.query, args.estimator,
-                    progress=show,
+                    experiment, _default(args.degree, 3), _default(args.directions, 500), args.seed, args.query,
+                    args.estimator, progress=show,
                 )  # fmt: skip
             report = {f.name: getattr(curve, f.name) for f in dataclasses.fields(curve)}
             ax = draw_curve(curve)

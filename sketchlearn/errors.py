@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -32,6 +33,24 @@ def check_count(name: str, value: Any, lowest: int = 1) -> int:
     if value < lowest:
         raise ValueError(f"{name} must be at least {lowest}, got {value}.")
     return int(value)
+
+
+def check_key(key: Any) -> int:
+    """Return ``key`` as an int, or say what a seed has to be."""
+    if check_count("key", key, lowest=0) >= 2**32:  # more bits would be dropped in one precision and not in the other
+        raise ValueError(f"key must be below 2**32, got {key}.")
+    return int(key)
+
+
+def check_dtype(dtype: Any) -> Any:
+    """Return float32 or float64 (for ``None`` the wider one that is enabled), or say why it cannot be had."""
+    if dtype is None:
+        return jnp.result_type(float)
+    if jnp.dtype(dtype) not in (jnp.float32, jnp.float64):
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}.")
+    if jnp.finfo(dtype).bits > jnp.finfo(jnp.result_type(float)).bits:
+        raise ValueError("float64 needs jax.config.update('jax_enable_x64', True) before the first computation.")
+    return jnp.dtype(dtype)
 
 
 def is_tracer(tree: Any) -> bool:

@@ -43,6 +43,12 @@ class Curve:
     settings: dict[str, Any]
 
 
+def _names_with_an_x(experiment: Experiment) -> np.ndarray:
+    if not len(experiment.deleted):
+        raise ValueError(f"none of the {experiment.num_examples} training names has an x: train on more of them.")
+    return experiment.deleted
+
+
 def stability_figure(
     experiment: Experiment,
     degree: int = 100,
@@ -71,8 +77,7 @@ def taylor_figure(experiment: Experiment, degree: int = 6, query: str = "max", r
 
     D is the set of names with an x.
     """
-    deleted = experiment.deleted
-    loss = experiment.query(query)
+    deleted, loss = _names_with_an_x(experiment), experiment.query(query)
     along = np.zeros(experiment.num_examples)
     along[deleted] = -1  # the weights are 1 - s x
 
@@ -99,8 +104,8 @@ def sketch_figure(
     retrainings: int = 11,
     progress: bool = True,
 ) -> Curve:
-    """Figure 3: the sketch's prediction along one deletion with a band of one standard deviation, against retraining."""
-    deleted = experiment.deleted
+    """Figure 3: the sketch's prediction along one deletion, with a band of one standard error, against retraining."""
+    deleted, loss = _names_with_an_x(experiment), experiment.query(query)
     made = sketch(
         experiment.train, Examples(experiment.num_examples), degree, num_directions, key,
         dtype=experiment.dtype, progress=progress,
@@ -108,9 +113,10 @@ def sketch_figure(
     s, at = np.linspace(0, 1, 101), np.linspace(0, 1, retrainings)
     x = np.zeros(experiment.num_examples)
     x[deleted] = 1
-    found = made.predict(experiment.query(query), np.outer(s[1:], x), estimator=estimator)
+    found = made.predict(loss, np.outer(s[1:], x), estimator=estimator)
     used = found.terms * found.orders_used
     partial = float(found.baseline) + np.cumsum(np.concatenate([np.zeros((len(used), 1)), used], 1), 1)
+    partial[:, -1] = found.value  # a median of sums is not the sum of the medians
     predictions = np.concatenate([np.full((1, degree + 1), float(found.baseline)), partial]).T
     truth = retrain_along(experiment, query, deleted, at)
     settings = {

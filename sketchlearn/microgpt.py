@@ -16,7 +16,7 @@ import optax
 from flax import nnx
 
 from .datasets import load_names
-from .errors import check_count
+from .errors import check_count, check_dtype
 from .models import BLOCK, PARAMETER_ORDER, MicroGPT, name_loss
 
 END = 26  # the token that marks the beginning and the end of a name
@@ -187,14 +187,9 @@ def paper_experiment(
         >>> sl.microgpt.paper_experiment().num_examples
         1000
     """
-    check_count("num_examples", num_examples)
+    num_examples = check_count("num_examples", num_examples)
     num_steps = check_count("num_steps", num_examples if num_steps is None else num_steps)
-    if dtype is None:
-        dtype = jnp.result_type(float)
-    if jnp.dtype(dtype) not in (jnp.float32, jnp.float64):
-        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}.")
-    if jnp.zeros((), dtype).dtype != dtype:
-        raise ValueError("float64 needs jax.config.update('jax_enable_x64', True) before the first computation.")
+    dtype = check_dtype(dtype)
     documents = load_names(names)
     if num_examples > len(documents):
         raise ValueError(f"num_examples={num_examples}, but the list has only {len(documents)} names.")

@@ -38,6 +38,16 @@ class MicroGPT(nnx.Module):
         initial: one array of shape (outputs, inputs) for every name in ``PARAMETER_ORDER``.
     """
 
+    wte: nnx.Param
+    wpe: nnx.Param
+    lm_head: nnx.Param
+    attn_wq: nnx.Param
+    attn_wk: nnx.Param
+    attn_wv: nnx.Param
+    attn_wo: nnx.Param
+    mlp_fc1: nnx.Param
+    mlp_fc2: nnx.Param
+
     def __init__(self, initial: dict[str, jax.Array]):
         for name, _ in PARAMETER_ORDER:
             setattr(self, name, nnx.Param(initial[name]))

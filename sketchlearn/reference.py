@@ -36,9 +36,12 @@ def nested_jvp(f: Callable, point: Any, direction: Any, degree: int) -> Any:
     def g(t: Any) -> Any:
         return f(jax.tree.map(lambda p, d: p + t * d, point, direction))
 
+    def derivative(h: Callable) -> Callable:
+        return lambda t: jax.jvp(h, (t,), (jnp.ones_like(t),))[1]
+
     orders = [g]
     for _ in range(degree):
-        orders.append(lambda t, h=orders[-1]: jax.jvp(h, (t,), (jnp.ones_like(t),))[1])
+        orders.append(derivative(orders[-1]))
     zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(point), float))
     terms = [jax.tree.map(lambda v, r=r: v / math.factorial(r), h(zero)) for r, h in enumerate(orders)]
     return jax.tree.map(lambda *c: jnp.stack(c), *terms)

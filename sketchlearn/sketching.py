@@ -18,7 +18,7 @@ from . import _jax_compat as compat
 from . import estimators
 from .algebra import Algebra, Jet, StackedSeries, series
 from .directions import directions
-from .errors import check_count, check_degree
+from .errors import check_count, check_degree, check_dtype, check_key
 from .progress import track
 from .spaces import Space
 from .taylor.interpreter import Context
@@ -95,17 +95,9 @@ class Sketch:
         Returns:
             The baseline, shape S, and the coefficients (m, k, *S), complex.
         """
-        if not callable(query):
-            raise TypeError(f"query must be a function of the trained parameters, got {type(query).__name__}.")
         if id(query) in self._measured and self._measured[id(query)][0] is query:
             return self._measured[id(query)][1:]
-        try:
-            jax.eval_shape(query, self.parameters)
-        except Exception as error:
-            raise ValueError(
-                f"the query failed on what train returns, a pytree of structure {jax.tree.structure(self.parameters)} "
-                f"({type(error).__name__}: {error})"
-            ) from error
+        check_query(query, self.parameters)
 
         def coefficients(jets: Any) -> Any:
             return push_forward(query, jets, value=self.parameters)
@@ -114,10 +106,7 @@ class Sketch:
         found = []
         for start, stop in _blocks(self.num_directions, LARGEST_BLOCK):
             block = jax.tree.map(lambda c, a=start, b=stop: c[a:b], self.coefficients)
-            out = push(block)
-            if len(jax.tree.leaves(out)) != 1 or not hasattr(out, "shape"):
-                raise TypeError("a query returns one array (or number); stack several values into one array.")
-            found.append(np.asarray(out))
+            found.append(np.asarray(push(block)))
         c = np.concatenate(found)
         baseline = c[0, 0].real
         if not np.isfinite(c).all():
@@ -140,7 +129,8 @@ class Sketch:
 
         Args:
             query: a function of what ``train`` returns, with real output.
-            delete: what to delete, as the space of the sketch reads it: positions, a mask, group names, or a stack of them.
+            delete: what to delete, as the space of the sketch reads it: positions, a mask, group names, or a
+                stack of them.
             estimator: ``"mean"`` (all orders, unbiased), ``"median_of_means"`` (all orders, robust), or
                 ``"auto"``: the mean of the orders before the first whose standard error exceeds its size.
             failure: δ of the median of means.
@@ -160,6 +150,12 @@ class Sketch:
         """
         if estimator not in ("auto", "mean", "median_of_means"):
             raise ValueError(f'estimator must be "auto", "mean" or "median_of_means", got {estimator!r}.')
+        fewest = 4 if estimator == "median_of_means" else 2
+        if self.num_directions < fewest:
+            raise ValueError(
+                f"a standard error of the estimator {estimator!r} needs at least {fewest} directions, this sketch has "
+                f"{self.num_directions}."
+            )
         z = self.space.locate(delete)
         baseline, c = self.measure(query)
         inner = self.inner_products(np.atleast_2d(z))
@@ -234,7 +230,7 @@ def sketch(
         key: the seed of the directions, a whole number.
         batch_size: directions run at once; by default as many as half the free memory
             holds by estimate, at most 128. It changes no result beyond rounding.
-        dtype: of the weights; the default float if not given.
+        dtype: of the weights, float32 or float64; by default the wider one that is enabled.
         progress: show a progress bar (on stderr).
 
     Returns:
@@ -252,13 +248,9 @@ def sketch(
         Sketch(8 directions, degree 2, Examples(3), key=0)
     """
     degree, m = check_degree(degree), check_count("num_directions", num_directions)
-    key = check_count("key", key, lowest=0)
-    if not callable(train):
-        raise TypeError(f"train must be a function of the weights, got {type(train).__name__}.")
-    if not (hasattr(space, "locate") and hasattr(space, "embed")):
-        raise TypeError(f"space must be Examples, Candidates, Groups or the like, got {type(space).__name__}.")
-    weights = jnp.ones(space.num_examples, jnp.result_type(float) if dtype is None else dtype)
-    _check_train(train, weights)
+    key = check_key(key)
+    weights = full_weights(space, dtype)
+    check_train(train, weights)
     algebra = series(degree)
     if batch_size is None:
         batch_size = _affordable_block(train, weights, algebra)
@@ -321,7 +313,17 @@ def _complex_parts(algebra: Algebra, parts: Any) -> Any:
     return jnp.stack([lax.complex(*p) for p in parts])
 
 
-def _check_train(train: Callable, weights: Any) -> None:
+def full_weights(space: Space, dtype: Any = None) -> jax.Array:
+    """The weights (n,) of a training run with nothing deleted."""
+    if isinstance(space, type) or not all(hasattr(space, name) for name in ("locate", "embed", "num_examples", "dim")):
+        raise TypeError(f"space must be Examples(n), Candidates, Groups or the like, got {space!r}.")
+    return jnp.ones(space.num_examples, check_dtype(dtype))
+
+
+def check_train(train: Callable, weights: Any) -> Any:
+    """The shapes of what ``train`` returns, without running it; or say why it cannot be sketched."""
+    if not callable(train):
+        raise TypeError(f"train must be a function of the weights, got {type(train).__name__}.")
     try:
         shapes = jax.eval_shape(train, weights)
     except Exception as error:
@@ -331,22 +333,50 @@ def _check_train(train: Callable, weights: Any) -> None:
         ) from error
     if not jax.tree.leaves(shapes):
         raise TypeError("train returned nothing: it must return the trained parameters.")
+    return shapes
+
+
+def check_query(query: Callable, parameters: Any) -> Any:
+    """The shape of a query's answer, without running it; or say what a query has to be."""
+    if not callable(query):
+        raise TypeError(f"query must be a function of the trained parameters, got {type(query).__name__}.")
+    try:
+        answer = jax.eval_shape(query, parameters)
+    except Exception as error:
+        raise ValueError(
+            f"the query failed on what train returns, a pytree of structure {jax.tree.structure(parameters)} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if not isinstance(answer, jax.ShapeDtypeStruct):
+        raise TypeError(
+            "a query returns one array (or number), this one a pytree of structure "
+            f"{jax.tree.structure(answer)}; stack several values into one array."
+        )
+    if not jnp.issubdtype(answer.dtype, jnp.floating):
+        raise TypeError(
+            "a query returns real floating-point numbers (a loss, a logit), this one an array of dtype "
+            f"{answer.dtype}, which has no Taylor coefficients."
+        )
+    return answer
 
 
 def _check_jets(parameters: Any, jets: Any, start: int) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
         if not np.isfinite(np.asarray(leaf)).all():
-            raise FloatingPointError(
-                f"training with nothing deleted gives NaN or infinity in parameter {jax.tree_util.keystr(path)}."
-            )
+            raise FloatingPointError(f"training with nothing deleted gives NaN or infinity in {_named(path)}.")
     for path, leaf in jax.tree_util.tree_leaves_with_path(jets):
         bad = np.argwhere(~np.isfinite(leaf))
         if len(bad):
             raise FloatingPointError(
-                f"the jet of parameter {jax.tree_util.keystr(path)} is not finite at order {bad[0][1] + 1} along direction "
-                f"{start + bad[0][0]}: the series of this training run grows too fast for {leaf.dtype}. Use float64, a lower "
-                "degree, or a more stable run (stability_profile shows how fast the orders grow)."
+                f"the jet of {_named(path)} is not finite at order {bad[0][1] + 1} along direction "
+                f"{start + bad[0][0]}: training is not differentiable there (a square root of zero?), or its series "
+                f"grows too fast for {leaf.dtype}. Use float64, a lower degree, or a more stable run "
+                "(stability_profile shows how fast the orders grow)."
             )
+
+
+def _named(path: Any) -> str:
+    return f"parameter {jax.tree_util.keystr(path)}" if path else "the trained parameters"
 
 
 def _affordable_block(train: Callable, weights: Any, algebra: Algebra) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -51,12 +52,12 @@ def deletion_vectors(delete: Any, num_examples: int) -> np.ndarray:
         >>> deletion_vectors([[0], [1, 2]], 3).tolist()
         [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]
     """
-    if isinstance(delete, (list, tuple)) and len(delete) and not np.isscalar(delete[0]):
+    if _is_stack(delete):
         rows = [deletion_vectors(row, num_examples) for row in delete]
         if any(row.ndim != 1 for row in rows):
             raise ValueError("a stack of deletions has one level: a list of masks or of lists of positions.")
         return np.stack(rows)
-    array = np.asarray(delete)
+    array = _as_array(delete)
     if array.size == 0:
         raise ValueError("the deletion is empty: give at least one example to delete.")
     if array.dtype == bool or np.issubdtype(array.dtype, np.floating):
@@ -77,7 +78,7 @@ def deletion_vectors(delete: Any, num_examples: int) -> np.ndarray:
             f"delete must be positions (whole numbers), a boolean mask or a real vector, got dtype {array.dtype}."
         )
     if array.ndim > 1:
-        return np.stack([deletion_vectors(row, num_examples) for row in array])
+        return deletion_vectors(list(array), num_examples)
     positions = np.atleast_1d(array)
     outside = positions[(positions < 0) | (positions >= num_examples)]
     if len(outside):
@@ -88,9 +89,25 @@ def deletion_vectors(delete: Any, num_examples: int) -> np.ndarray:
     vector[positions] = 1.0
     if int(vector.sum()) != len(positions):
         raise ValueError(
-            "delete names an example more than once. (A boolean mask has dtype bool; zeros and ones are read as positions.)"
+            "delete names an example more than once. "
+            "(A boolean mask has dtype bool; zeros and ones are read as positions.)"
         )
     return vector
+
+
+def _is_stack(delete: Any) -> bool:
+    """Whether a list holds several deletions; a list of numbers or names is one."""
+    return isinstance(delete, (list, tuple)) and len(delete) > 0 and np.ndim(_as_array(delete[0])) > 0
+
+
+def _as_array(delete: Any) -> np.ndarray:
+    try:
+        return np.asarray(delete)
+    except ValueError as error:
+        raise ValueError(
+            "a deletion is a flat list, a mask or a vector, and a stack of them a list of such; "
+            f"this one mixes levels ({error})"
+        ) from error
 
 
 class Examples:
@@ -125,7 +142,7 @@ class Candidates:
     """Any subset of a pool of examples: ``q`` is the size of the pool, and so are all constants.
 
     Args:
-        indices: positions of the examples that may be deleted, no two the same.
+        indices: positions of the examples that may be deleted, no two the same, or a boolean mask (n,).
         num_examples: n.
 
     Example:
@@ -136,7 +153,13 @@ class Candidates:
 
     def __init__(self, indices: Sequence[int] | np.ndarray, num_examples: int):
         self.num_examples = check_count("num_examples", num_examples)
-        self.indices = np.flatnonzero(deletion_vectors(np.asarray(indices, int), num_examples))
+        pool = np.asarray(indices)
+        if not (pool.ndim == 1 and len(pool) and (pool.dtype == bool or np.issubdtype(pool.dtype, np.integer))):
+            raise ValueError(
+                "indices must be the positions (whole numbers) of at least one example, or a boolean mask, "
+                f"got an array of shape {pool.shape} and dtype {pool.dtype}."
+            )
+        self.indices = np.flatnonzero(deletion_vectors(pool, self.num_examples))
         self.dim = len(self.indices)
 
     def __repr__(self) -> str:
@@ -193,17 +216,23 @@ class Groups:
 
     def locate(self, delete: Any) -> np.ndarray:
         """The coordinates of a union of groups; a part of a group is an error."""
-        if isinstance(delete, (np.ndarray, jnp.ndarray)) and delete.dtype in (bool, np.float32, np.float64):
-            return self._from_masks(deletion_vectors(delete, self.num_examples))
-        if isinstance(delete, (list, tuple)) and len(delete) and not np.isscalar(delete[0]):
+        if _is_stack(delete):
             return np.stack([self.locate(row) for row in delete])
-        chosen = [delete] if np.isscalar(delete) else list(np.asarray(delete).tolist())
+        array = _as_array(delete)
+        # a list of numbers names groups; an array of floats is a vector over the examples
+        is_vector = np.issubdtype(array.dtype, np.floating) and isinstance(delete, (np.ndarray, jax.Array))
+        is_mask = array.dtype == bool and not isinstance(self.names[0], bool)
+        if array.size and (is_mask or is_vector):
+            return self._from_masks(deletion_vectors(array, self.num_examples))
+        if array.ndim > 1:
+            return np.stack([self.locate(row) for row in array])
+        chosen = np.atleast_1d(array).tolist()
         if not chosen:
             raise ValueError("the deletion is empty: name at least one group.")
         unknown = [name for name in chosen if name not in self.names]
         if unknown:
             raise KeyError(f"there is no group {unknown[0]!r}; the groups are {self.names[:20]}.")
-        return np.isin(self.names, chosen).astype(np.float64)
+        return np.array([name in chosen for name in self.names], np.float64)
 
     def _from_masks(self, x: np.ndarray) -> np.ndarray:
         first = np.unique(self.membership, return_index=True)[1]

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .directions import directions
-from .errors import check_count, check_degree
+from .errors import check_count, check_degree, check_key
 from .progress import track
-from .sketching import sketch
+from .sketching import check_query, check_train, full_weights, sketch
 from .spaces import Examples, Space
 from .taylor.cauchy import cauchy_coefficients
 
@@ -30,7 +30,8 @@ class StabilityProfile:
             directions is ``||P_r||_B``.
         errors: (m, k), estimated absolute errors of ``norms`` (zero where the series way was used).
         radius: the R at which the terms ``R^r ||P_r||_B`` stop decaying, from the last half of the orders: deletions
-            with ``|x|`` well below it are predicted by few orders.
+            with ``|x|`` well below it are predicted by few orders. Infinite where all those orders vanish, NaN where
+            some do or there is one order only.
         dim: q.
     """
 
@@ -92,24 +93,27 @@ def stability_profile(
     degree, m = check_degree(degree), check_count("num_directions", num_directions)
     if method not in (None, "series", "cauchy"):
         raise ValueError(f'method must be "series" or "cauchy", got {method!r}.')
-    space = space or Examples(_count_examples(train))
+    space, key = Examples(_count_examples(train)) if space is None else space, check_key(key)
+    answer = check_query(query, check_train(train, full_weights(space)))
+    if answer.shape:
+        raise TypeError(f"the query of a stability profile returns one number, got an array of shape {answer.shape}.")
     if method == "series" or (method is None and degree <= SERIES_LIMIT):
         made = sketch(train, space, degree, m, key, progress=progress)
         _, c = made.measure(query)
-        if c.ndim != 2:
-            raise TypeError(f"the query of a stability profile returns one number, got shape {c.shape[2:]}.")
         errors = np.zeros(c.shape)
     else:
         c, errors = _on_circles(train, query, space, degree, m, key, progress)
-    scale = np.sqrt([float(math.comb(space.dim + r - 1, r)) for r in range(1, degree + 1)])
-    norms = np.abs(c) * scale
-    return StabilityProfile(norms, errors * scale, _radius(np.sqrt((norms**2).mean(0))), space.dim)
+    # isqrt, because the binomial coefficient itself may exceed the largest float (n = 50,000, r = 100)
+    scale = np.array([math.isqrt(math.comb(space.dim + r - 1, r) << 104) / 2**52 for r in range(1, degree + 1)])
+    norms, errors = np.abs(c) * scale, errors * scale
+    resolved = np.where((norms > errors).any(0), np.sqrt((norms**2).mean(0)), 0.0)
+    return StabilityProfile(norms, errors, _radius(resolved), space.dim)
 
 
 def _on_circles(
     train: Callable, query: Callable, space: Space, degree: int, m: int, key: int, progress: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    weights = jnp.ones(space.num_examples)
+    weights = full_weights(space)
 
     def f(w: Any) -> Any:
         return query(train(w))
@@ -120,10 +124,6 @@ def _on_circles(
         along = -jax.lax.complex(space.embed(re[i]), space.embed(im[i]))
         # three digits are plenty for a norm on a logarithmic axis; the radii that served one direction serve the next
         out = cauchy_coefficients(f, weights, along, degree, radius=radii, tolerance=1e-3)
-        if np.shape(out.coefficients) != (degree + 1,):
-            raise TypeError(
-                f"the query of a stability profile returns one number, got shape {np.shape(out.coefficients)[1:]}."
-            )
         radii = out.radii
         found.append(np.asarray(out.coefficients)[1:])
         errors.append(np.asarray(out.errors)[1:])
@@ -142,6 +142,7 @@ def _radius(norms: np.ndarray) -> float:
 
 def _count_examples(train: Callable) -> int:
     for owner in (train, getattr(train, "__self__", None)):
-        if hasattr(owner, "num_examples"):
-            return int(owner.num_examples)
+        count = getattr(owner, "num_examples", None)
+        if count is not None:
+            return int(count)
     raise TypeError("the number of training examples is not known: pass space=sketchlearn.Examples(n).")

@@ -13,7 +13,7 @@ from sketchlearn.taylor import registry
 from sketchlearn.taylor.interpreter import Context
 from sketchlearn.taylor.transform import evaluate, line_jets
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick_compilation")
 
 POINT = np.array([0.3, -0.7, 1.1])
 REAL, COMPLEX = directions(POINT)
@@ -80,11 +80,11 @@ def test_scan_with_unroll_is_the_unrolled_loop():
 
 def test_nested_scan_is_the_unrolled_loop():
     def nested(x):
-        return lax.scan(lambda c, row: (with_scan(c * row)[0], c), x, TABLE)
+        return lax.scan(lambda c, row: (with_scan(c * row)[0], c), x, TABLE[:2])
 
     def loops(x):
         c, seen = x, []
-        for row in TABLE:
+        for row in TABLE[:2]:
             seen.append(c)
             c = unrolled(c * row)[0]
         return c, jnp.stack(seen)
@@ -258,9 +258,8 @@ def test_no_function_of_the_primal_is_evaluated_for_every_direction():
     def run(directions):
         return jax.vmap(lambda d: sl.taylor_coefficients(lambda x: with_scan(x)[0], POINT, d, 3))(directions)
 
-    shapes = [eqn.outvars[0].aval.shape for eqn in walk(jax.make_jaxpr(run)(np.stack([COMPLEX] * 5)))
-              if eqn.primitive.name == "tanh"]  # fmt: skip
-    assert shapes == [(3,)]
+    found = [eqn for eqn in walk(jax.make_jaxpr(run)(np.stack([COMPLEX] * 5))) if eqn.primitive.name == "tanh"]
+    assert {eqn.outvars[0].aval.shape for eqn in found} == {(3,)}
 
 
 # --- functions with derivative rules of their own -----------------------------------------
@@ -292,9 +291,10 @@ def _(primals, tangents):
     return product_and_ratio(x, y), (x * dy + y * dx, dx / y - x * dy / y**2)
 
 
-@pytest.mark.parametrize("degree", [1, 2, 5, 8])
+@pytest.mark.parametrize("degree", [1, 2, 5])
 def test_custom_jvp_is_expanded_through_its_rule(degree):
     got = series(lambda x: exponential_by_bits(x * x), degree=degree)
+    # integrating the rule adds one rounding an order (here and in the tests below)
     assert_same_coefficients(got, series(lambda x: jnp.exp(x * x), degree=degree), rtol=1e-12)
 
 
@@ -306,35 +306,33 @@ def test_custom_jvp_of_several_arguments_and_results():
 
 @pytest.mark.parametrize("constant_first", [False, True])
 def test_custom_jvp_with_a_constant_argument(constant_first):
-    def f(product_and_ratio):
-        return lambda x: product_and_ratio(
-            *((2.0 + POINT, jnp.exp(x)) if constant_first else (jnp.exp(x), 2.0 + POINT))
-        )
+    def f(function):
+        swap = (lambda a, b: (b, a)) if constant_first else (lambda a, b: (a, b))
+        return lambda x: function(*swap(jnp.exp(x), 2.0 + POINT))
 
     got, expected = series(f(product_and_ratio)), series(f(lambda x, y: (x * y, x / y)))
     assert_same_coefficients(got, expected, rtol=1e-12)
 
 
 def test_custom_jvp_with_options_that_are_no_numbers():
-    @jax.custom_jvp
-    def plain(x, times, kind):
-        return x
-
     with_options = jax.custom_jvp(lambda times, x: scrambled(jnp.sin(times * x)), nondiff_argnums=(0,))
     with_options.defjvp(lambda times, p, t: (with_options(times, *p), times * jnp.cos(times * p[0]) * t[0]))
     got = series(lambda x: with_options(3, x))
     assert_same_coefficients(got, series(lambda x: jnp.sin(3 * x)), rtol=1e-12)
 
 
-def test_custom_jvp_inside_a_scan_and_its_gradient():
+def test_custom_jvp_in_the_gradients_of_a_training_loop():
     def f(exponential):
-        return jax.grad(lambda x: jnp.sum(lax.scan(lambda c, row: (exponential(-c * row), c), x, TABLE)[1]))
+        def body(c, row):
+            return c - 0.1 * jax.grad(lambda c: jnp.sum(exponential(-c * row)))(c), c
+
+        return lambda x: lax.scan(body, x, TABLE)
 
     assert_same_coefficients(series(f(exponential_by_bits)), series(f(jnp.exp)), rtol=1e-12)
 
 
 def test_cauchy_refuses_a_custom_jvp_body_it_cannot_continue():
-    with pytest.raises(sl.UnsupportedPrimitive, match="bitcast_convert_type.*bits"):
+    with pytest.raises(sl.UnsupportedPrimitive, match=r"bitcast_convert_type.*bits"):
         sl.taylor_coefficients(exponential_by_bits, POINT, COMPLEX, 3, method="cauchy")
 
 
@@ -352,13 +350,13 @@ def _backward(x, g):
     return (jnp.clip(g, -1, 1) * (jnp.sin(x) + x * jnp.cos(x)),)
 
 
-clipped_gradient.defvjp(lambda x: (clipped_gradient(x), x), _backward)
+clipped_gradient.defvjp(lambda x: (x * jnp.sin(x), x), _backward)
 
 
 @pytest.mark.parametrize("method", ["series", "cauchy"])
 def test_custom_vjp_is_refused_by_its_name(method):
     with pytest.raises(sl.UnsupportedPrimitive, match="custom_vjp function 'clipped_gradient'") as refusal:
-        sl.taylor_coefficients(clipped_gradient, POINT, COMPLEX, 3, method=method)
+        sl.taylor_coefficients(lambda x: clipped_gradient(x), POINT, COMPLEX, 3, method=method)
     assert "test_control_flow.py" in str(refusal.value)
     assert "stand_in('clipped_gradient'" in str(refusal.value)
 
@@ -403,7 +401,7 @@ def test_stop_gradient_changes_the_update_but_not_the_dependence():
 def train_mlp(weights):
     """Eight steps of momentum SGD on a tiny network; every example's loss is multiplied by its weight."""
     rng = np.random.default_rng(1)
-    inputs, targets = rng.normal(size=(6, 2)), rng.normal(size=(6,))
+    inputs, targets = jnp.asarray(rng.normal(size=(6, 2))), jnp.asarray(rng.normal(size=6))
     parameters = {"w": rng.normal(size=(2, 4)), "b": np.zeros(4), "v": rng.normal(size=(4,))}
 
     def loss(p, batch):
@@ -421,11 +419,11 @@ def train_mlp(weights):
 
 
 def test_training_loop_equals_nested_jvp():
-    assert_equals_nested_jvp(train_mlp, np.ones(6), degree=4)
+    assert_equals_nested_jvp(train_mlp, np.ones(6), degree=3)
 
 
 def test_training_loop_equals_cauchy():
-    assert_equals_cauchy(train_mlp, np.ones(6), degree=6)
+    assert_equals_cauchy(train_mlp, np.ones(6), degree=4)
 
 
 # --- decisions -----------------------------------------------------------------------------
@@ -479,7 +477,7 @@ def test_decisions_in_a_branch_are_counted_if_it_is_taken():
 
 
 def test_decisions_in_a_derivative_rule_are_named_by_the_users_line():
-    report = sl.piecewise_report(jax.nn.relu, np.array([0.0, 1.0]))
+    report = sl.piecewise_report(lambda x: jax.nn.relu(x), np.array([0.0, 1.0]))
     assert sum(report.values()) == 1
     assert all("test_control_flow.py" in place for place in report)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -111,17 +114,56 @@ register("debug_print", "constant", _debug, "sees the real values")
 # --- bilinear ---------------------------------------------------------------
 
 
-def _product(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
-    def fn(p: Any, q: Any) -> Any:
-        return compat.bind(eqn, p, q)[0]
+def _bound(eqn: Any) -> Callable:
+    return lambda p, q: compat.bind(eqn, p, q)[0]
 
+
+def _matrix_product(eqn: Any) -> Callable:
+    """A dot_general that, under ``vmap`` over directions, stays one small matrix product for each direction.
+
+    Left to itself XLA merges the directions into one axis of a large product wherever
+    an operand is shared (every primal is), and transposes whole chains of arithmetic to do so; and on a CPU
+    it has no fast kernel for small products that contract a leading axis, as all weight gradients
+    do. Sharing nothing, and putting the contracted axes of the left operand last, took a
+    quarter off the time of a degree-3 training step.
+    """
+    (left_axes, right_axes), (left_batch, right_batch) = eqn.params["dimension_numbers"]
+    product = jax.custom_batching.custom_vmap(_bound(eqn))
+
+    @product.def_vmap
+    def over_directions(size: int, batched: Any, p: Any, q: Any) -> tuple[Any, bool]:
+        p = p if batched[0] else jnp.broadcast_to(p, (size, *p.shape))
+        q = q if batched[1] else jnp.broadcast_to(q, (size, *q.shape))
+        axes = range(p.ndim - 1)
+        free = [i for i in axes if i not in left_batch and i not in left_axes]
+        order = [*left_batch, *free, *left_axes]
+        if order != list(axes):
+            p = lax.optimization_barrier(jnp.transpose(p, [0, *(i + 1 for i in order)]))
+        last = tuple(axes)[len(order) - len(left_axes) :]
+        numbers = ((last, right_axes), (tuple(range(len(left_batch))), right_batch))
+        dot = functools.partial(
+            lax.dot_general,
+            dimension_numbers=numbers,
+            precision=eqn.params["precision"],
+            preferred_element_type=eqn.params["preferred_element_type"],
+        )
+        return jax.vmap(dot)(p, q), True
+
+    return product
+
+
+def _product(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
+    algebra = ctx.algebra
     if eqn.primitive.name == "mul":
         fn = jnp.multiply
-    algebra = ctx.algebra
+    elif eqn.primitive.name == "dot_general" and algebra.separate and jax.default_backend() == "cpu":
+        fn = _matrix_product(eqn)
+    else:
+        fn = _bound(eqn)
     if not isinstance(b, Jet):
-        return [Jet(fn(a.primal, b), algebra.map(lambda p: fn(p, b), a.parts))]
+        return [Jet(_bound(eqn)(a.primal, b), algebra.map(lambda p: fn(p, b), a.parts))]
     if not isinstance(a, Jet):
-        return [Jet(fn(a, b.primal), algebra.map(lambda q: fn(a, q), b.parts))]
+        return [Jet(_bound(eqn)(a, b.primal), algebra.map(lambda q: fn(a, q), b.parts))]
     return [algebra.product(fn, a, b)]
 
 

@@ -63,10 +63,11 @@ def _abs(ctx: Context, eqn: Any, x: Any) -> list[Any]:
             f"  It is used at {ctx.where(eqn)}.\n  Way out: write jnp.sqrt(z.real**2 + z.imag**2)."
         )
     ctx.record(eqn, v == 0)
-    return [Jet(jnp.abs(v), ctx.algebra.map(lambda p: jnp.sign(v) * p, x.parts))]
+    # Upwards at zero: with the first argument of a maximum this makes max(a, b) + log1p(exp(-|a - b|)) right at a tie.
+    return [Jet(jnp.abs(v), ctx.algebra.map(lambda p: jnp.where(v < 0, -p, p), x.parts))]
 
 
-register("abs", "piecewise", _abs, "at zero the derivative is taken as 0")
+register("abs", "piecewise", _abs, "at zero the argument itself")
 
 
 def _rem(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
