@@ -117,7 +117,7 @@ def _demo(args: argparse.Namespace) -> dict[str, Any]:
     )
     query = experiment.query(TEST_NAMES)
     prediction = made.predict(query, deleted)
-    truth = np.stack([figures.retrain_along(experiment, name, deleted, np.ones(1))[0] for name in TEST_NAMES])
+    truth = figures.retrain_along(experiment, TEST_NAMES, deleted, np.ones(1))[0]
     low, high = prediction.interval()
     _say(args, "\nloss in nats  now     predicted without x  95% interval     retrained")
     for i, name in enumerate(TEST_NAMES):
@@ -162,7 +162,7 @@ def _figure(args: argparse.Namespace) -> dict[str, Any]:
             report: dict[str, Any] = {
                 "log2_norms": np.log2(np.maximum(profile.norms, 1e-300)),
                 "relative_errors": profile.errors / np.maximum(profile.norms, 1e-300),
-                "radius": profile.radius,
+                "radius": profile.radius if np.isfinite(profile.radius) else None,  # JSON has no NaN or infinity
                 "settings": {"degree": degree, "num_directions": m, "key": args.seed, "query": args.query},
             }
             ax = draw_stability(profile)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -29,12 +30,15 @@ def directions(key: int, indices: Any, dim: int, dtype: Any = None) -> tuple[jax
         >>> re.shape, bool(jnp.allclose((re**2 + im**2).sum(1), 1))
         ((3, 5), True)
     """
-    dtype = jnp.result_type(float) if dtype is None else dtype
-    root = jax.random.key(key)
+    dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
+    return _draw(jax.random.key(key), jnp.asarray(indices), dim, dtype)
 
+
+@functools.partial(jax.jit, static_argnames=("dim", "dtype"))
+def _draw(root: jax.Array, indices: jax.Array, dim: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
     def one(i: Any) -> tuple[jax.Array, jax.Array]:
         g = jax.random.normal(jax.random.fold_in(root, i), (2, dim), jnp.float32).astype(dtype)
         g = g / jnp.sqrt(jnp.sum(g * g))
         return g[0], g[1]
 
-    return jax.vmap(one)(jnp.asarray(indices))
+    return jax.vmap(one)(indices)

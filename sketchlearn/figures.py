@@ -63,8 +63,10 @@ def stability_figure(
     )
 
 
-def retrain_along(experiment: Experiment, query: str, deleted: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    """The loss after training with the names in D down-weighted by each fraction: shape (R,)."""
+def retrain_along(
+    experiment: Experiment, query: str | list[str], deleted: np.ndarray, fractions: np.ndarray
+) -> np.ndarray:
+    """The loss after training with the names in D down-weighted by each fraction: (R,), or (R, names) for a list."""
     x = np.zeros(experiment.num_examples)
     x[deleted] = 1
     loss = experiment.query(query)

@@ -19,6 +19,7 @@ from .datasets import load_names
 from .errors import check_count, check_dtype
 from .models import BLOCK, PARAMETER_ORDER, MicroGPT, name_loss
 
+SHORT = 8  # positions that hold a name of up to seven letters, as most are
 END = 26  # the token that marks the beginning and the end of a name
 
 
@@ -110,6 +111,7 @@ class Experiment:
         weights = weights.astype(self.dtype)
         order = np.arange(self.num_steps) % self.num_examples
         tokens, targets, present = (x[order] for x in encode(list(self.names)))
+        short = present.sum(1) <= SHORT
         optimizer = optax.adam(
             # int32 / int would be float32, even where all else is float64
             lambda step: self.learning_rate * (1 - step.astype(self.dtype) / self.num_steps),
@@ -122,14 +124,29 @@ class Experiment:
         def loss(parameters: Any, weight: jax.Array, *example: jax.Array) -> jax.Array:
             return weight * name_loss(self.logits(parameters, example[0]), example[1], example[2])
 
-        def step(state: tuple, example: tuple) -> tuple:
+        def gradient(parameters: Any, weight: jax.Array, length: int, *example: jax.Array) -> Any:
+            return jax.grad(loss)(parameters, weight, *(x[:length] for x in example))
+
+        def step(state: tuple, inputs: tuple) -> tuple:
             parameters, moments = state
-            gradient = jax.grad(loss)(parameters, *example)
-            updates, moments = optimizer.update(gradient, moments, parameters)
+            weight, is_short, *example = inputs
+            if short.all() or not short.any():
+                update = gradient(parameters, weight, SHORT if short.all() else tokens.shape[1], *example)
+            else:  # most names are short: no need to compute on padding
+                update = jax.lax.cond(
+                    is_short,
+                    lambda p, w: gradient(p, w, SHORT, *example),
+                    lambda p, w: gradient(p, w, tokens.shape[1], *example),
+                    parameters,
+                    weight,
+                )
+            updates, moments = optimizer.update(update, moments, parameters)
             return (optax.apply_updates(parameters, updates), moments), None
 
         start = (self.initial, optimizer.init(self.initial))
-        (parameters, _), _ = jax.lax.scan(step, start, (weights[order], tokens, targets, present.astype(self.dtype)))
+        (parameters, _), _ = jax.lax.scan(
+            step, start, (weights[order], short, tokens, targets, present.astype(self.dtype))
+        )
         return parameters
 
     def query(self, name: str | Sequence[str]) -> Callable[[Any], jax.Array]:
@@ -142,7 +159,7 @@ class Experiment:
             A function of the trained parameters; its value is the mean loss over the positions of the name,
             a number, or an array with one entry for each name.
         """
-        names = [name] if isinstance(name, str) else list(name)
+        names = list(name) if isinstance(name, (list, tuple, np.ndarray)) else [name]
         for one in names:
             if not (isinstance(one, str) and one.isascii() and one.isalpha() and one.islower() and len(one) < BLOCK):
                 raise ValueError(f"a query is a name of 1 to {BLOCK - 1} lower-case letters a-z, got {one!r}.")

@@ -483,7 +483,7 @@ def test_what_cannot_be_sketched_is_refused_with_the_reason(changes, error, mess
 
 
 def test_double_precision_is_refused_where_it_is_not_enabled():
-    with jax.enable_x64(False), pytest.raises(ValueError, match="float64 needs jax.config.update"):
+    with jax.enable_x64(False), pytest.raises(ValueError, match=r"float64 needs jax\.config\.update"):
         good(dtype=jnp.float64)
 
 

@@ -36,7 +36,8 @@ class CauchyCoefficients(NamedTuple):
     Attributes:
         coefficients: a pytree like the function's value, leading axis degree + 1.
         errors: the same shapes, real: the estimated absolute error of each coefficient.
-        radii: the radii of the circles that the coefficients come from.
+        radii: radii that suffice for the tolerance (or for what was reached); passing them as ``radius`` for a
+            similar direction saves the search.
         num_points: how many points the program was run at, all circles together.
     """
 
@@ -133,7 +134,7 @@ def cauchy_coefficients(
             f"the function has no finite values near the point along this direction (radii down to {rho:.1e} were "
             "tried). Does it return finite values at the point itself?"
         )
-    return _collect(circles, degree, is_complex, spent, search.wall())
+    return _collect(circles, degree, is_complex, spent, search.wall(), tolerance)
 
 
 class _Circle(NamedTuple):
@@ -295,16 +296,17 @@ class _Search:
         return circle.radius * float(np.clip(min(balanced, enough) / max(q, 1e-3), 1 / 16, 16))
 
 
-def _collect(circles: list[_Circle], degree: int, is_complex: bool, spent: int, wall: float) -> CauchyCoefficients:
+def _collect(
+    circles: list[_Circle], degree: int, is_complex: bool, spent: int, wall: float, tolerance: float
+) -> CauchyCoefficients:
     """For every coefficient the circle that promises the smallest error."""
     orders = np.arange(1, degree + 1)
-    coefficients, errors, used = [], [], set()
+    coefficients, errors = [], []
     for i, value in enumerate(circles[0].values):
         powers = [c.radius ** orders.astype(float).reshape((degree,) + (1,) * value.ndim) for c in circles]
         found = np.stack([c.scaled[i][1 : degree + 1] / p for c, p in zip(circles, powers, strict=True)])
         error = np.stack([c.errors[i][1 : degree + 1] / p for c, p in zip(circles, powers, strict=True)])
         best = error.argmin(0)[None]
-        used |= {circles[int(j)].radius for j in np.unique(best)}
         found, error = (np.take_along_axis(x, best, 0)[0] for x in (found, error))
         full = np.concatenate([value[None].astype(complex), found])
         precision = jnp.result_type(value.dtype, jnp.complex64) if is_complex else value.dtype
@@ -321,4 +323,18 @@ def _collect(circles: list[_Circle], degree: int, is_complex: bool, spent: int, 
             stacklevel=3,
         )
     tree = circles[0].tree
-    return CauchyCoefficients(tree.unflatten(coefficients), tree.unflatten(errors), tuple(sorted(used)), spent)
+    return CauchyCoefficients(
+        tree.unflatten(coefficients), tree.unflatten(errors), _enough(circles, degree, tolerance), spent
+    )
+
+
+def _enough(circles: list[_Circle], degree: int, tolerance: float) -> tuple[float, ...]:
+    """The radii of as few circles as do what all of them do together, found greedily."""
+    errors = {c.radius: _relative_errors([c], degree) for c in circles}
+    open_orders = np.min(list(errors.values()), axis=0) <= tolerance
+    chosen: list[float] = []
+    while open_orders.any():
+        best = max(errors, key=lambda rho: int((errors[rho][open_orders] <= tolerance).sum()))
+        chosen.append(float(best))
+        open_orders = open_orders & (errors[best] > tolerance)
+    return tuple(sorted(chosen)) or (float(circles[-1].radius),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .. import _jax_compat as compat
-from ..algebra import Jet, Point, differentiate_log, integrate_log, primal
+from ..algebra import Jet, Point, Series, differentiate_log, integrate_log, primal
 from ..errors import UnsupportedPrimitive
 from .interpreter import Context
 from .registry import STAND_INS, register
@@ -29,11 +29,30 @@ def _is_jet(x: Any) -> bool:
     return isinstance(x, Jet)
 
 
-def _fixpoint(step: Callable, carry: list[Any], ctx: Context, *shapes: Any) -> list[Any]:
-    """Lift every carried number that becomes a jet in some round, so that the carry keeps its type."""
+def _depends(ctx: Context, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[bool]:
+    """Which outputs of a jaxpr are jets; found with jets that have no parts, which costs next to nothing."""
+    # (Cauchy's way continues the bodies of custom_jvp functions, so there the answer may be another.)
+    algebra = ctx.algebra if isinstance(ctx.algebra, Point) else Series(0, ctx.algebra.complex)
+    light = Context(algebra, order=1)
+    found: list[bool] = []
+
+    def run(values: list[Any]) -> list[Any]:
+        jets = [light.lift(v) if _is_jet(x) else v for v, x in zip(values, inputs, strict=True)]
+        out = light.evaluate(jaxpr, consts, jets)
+        found.extend(map(_is_jet, out))
+        return [primal(o) for o in out]
+
+    jax.eval_shape(run, [primal(x) for x in inputs])
+    return found
+
+
+def _fixpoint(moved: Callable, carry: list[Any], ctx: Context) -> list[Any]:
+    """Lift every carried number that becomes a jet in some round, so that the carry keeps its type.
+
+    ``moved(carry)`` says which outputs of a round are jets.
+    """
     while True:
-        out = jax.eval_shape(step, carry, *shapes)
-        grown = [_is_jet(o) and not _is_jet(c) for c, o in zip(carry, out, strict=True)]
+        grown = [new and not _is_jet(c) for c, new in zip(carry, moved(carry), strict=False)]
         if not any(grown):
             return carry
         carry = [ctx.lift(c) if g else c for c, g in zip(carry, grown, strict=True)]
@@ -45,6 +64,13 @@ def _keep_types(ctx: Context, out: list[Any], like: list[Any]) -> list[Any]:
 
 def _total(counts: Any) -> Any:
     return {} if counts is None else counts
+
+
+def _first(x: Any) -> Any:
+    """Something like the first slice of a scanned input: the right shape, dtype and kind."""
+    value = primal(x)
+    slice_ = jnp.empty(value.shape[1:], value.dtype) if jnp.issubdtype(value.dtype, jnp.number) else value[0]
+    return Jet(slice_, ()) if _is_jet(x) else slice_
 
 
 def _scan(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
@@ -59,8 +85,8 @@ def _scan(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
             out = ctx.evaluate(jaxpr, jaxpr_consts, [*consts, *carry, *x])
         return out[:num_carry], (out[num_carry:], _total(counts))
 
-    first = jax.eval_shape(lambda xs: jax.tree.map(lambda v: v[0], xs), xs)
-    carry = _fixpoint(lambda c, x: step(c, x)[0], carry, ctx, first)
+    first = [_first(x) for x in inputs[num_consts + num_carry :]]
+    carry = _fixpoint(lambda c: _depends(ctx, jaxpr, jaxpr_consts, [*consts, *c, *first]), carry, ctx)
 
     def body(c: list[Any], x: list[Any]) -> tuple:
         out, ys = step(c, x)
@@ -93,8 +119,8 @@ def _while(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
         if ctx.counts is not None:
             ctx.evaluate(cond_jaxpr, cond_closed, [*cond_consts, *carry])
 
-    carry = _fixpoint(lambda c: step(c)[0], carry, ctx)
-    sites = jax.eval_shape(lambda c: step(c)[1], carry)
+    carry = _fixpoint(lambda c: _depends(ctx, body_jaxpr, body_closed, [*body_consts, *c]), carry, ctx)
+    sites = [] if ctx.counts is None else jax.eval_shape(lambda c: step(c)[1], carry)
     none = {site: jnp.zeros((), jnp.int32) for site in sites}
 
     def going(state: tuple) -> Any:
@@ -126,9 +152,9 @@ def _cond(ctx: Context, eqn: Any, index: Any, *inputs: Any) -> list[Any]:
         return call
 
     calls = [run(b) for b in branches]
-    shapes = [jax.eval_shape(c, list(inputs)) for c in calls]
-    lifted = [any(map(_is_jet, outs)) for outs in zip(*[s[0] for s in shapes], strict=True)]
-    sites = {site for s in shapes for site in s[1]}
+    lifted = [any(moved) for moved in zip(*[_depends(ctx, *b, inputs) for b in branches], strict=True)]
+    counted = [] if ctx.counts is None else [jax.eval_shape(c, list(inputs))[1] for c in calls]
+    sites = sorted({site for counts in counted for site in counts})
 
     def alike(call: Callable) -> Callable:
         def branch(inputs: list[Any]) -> tuple:

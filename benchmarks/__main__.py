@@ -1,0 +1,217 @@
+"""The measured figures: ``python -m benchmarks [--only ROW ..] [--names FILE] [--out DIR]``.
+
+Everything is a ratio of two things measured side by side in one run, or a size. Each row is written to
+``results.json`` as soon as it is known; ``results.md`` is made from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.jet import jet
+
+import sketchlearn as sl
+from sketchlearn.algebra import series
+from sketchlearn.directions import directions
+from sketchlearn.sketching import _block
+from sketchlearn.taylor.transform import series_coefficients
+
+
+def interleaved(programs: dict, repeats: int = 5) -> dict[str, float]:
+    """The smallest time of each compiled program, all measured in turns."""
+    times: dict = {name: [] for name in programs}
+    for _ in range(repeats):
+        for name, run in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            times[name].append(time.perf_counter() - start)
+    return {name: min(t) for name, t in times.items()}
+
+
+def compiled(f, *args):
+    """The program ready to run, and the seconds that compiling took."""
+    lowered = jax.jit(f).lower(*args)
+    start = time.perf_counter()
+    program = lowered.compile()
+    return (lambda: program(*args)), time.perf_counter() - start
+
+
+def agreement(names):
+    """Relative differences of coefficients along the x names, loss on max, degree 6, float64."""
+    with jax.enable_x64(True):
+        experiment = sl.microgpt.paper_experiment(names)
+        query, ones = experiment.query("max"), jnp.ones(1000)
+        along = -jnp.zeros(1000).at[experiment.deleted].set(1.0)
+
+        def f(w):
+            return query(experiment.train(w))
+
+        by_series = np.asarray(jax.jit(lambda w: sl.taylor_coefficients(f, w, along, 6))(ones))
+        by_circles = np.asarray(sl.taylor_coefficients(f, ones, along, 6, method="cauchy"))
+        short = sl.microgpt.paper_experiment(names, num_examples=20, num_steps=6)
+        toward = -jnp.asarray(np.random.default_rng(0).random(20))
+        loss = short.query("max")
+
+        def g(w):
+            return loss(short.train(w))
+
+        short_series = np.asarray(jax.jit(lambda w: sl.taylor_coefficients(g, w, toward, 4))(jnp.ones(20)))
+        nested = np.asarray(jax.jit(lambda w: sl.reference.nested_jvp(g, w, toward, 4))(jnp.ones(20)))
+    return {
+        "series against circles, degree 6": float(np.abs(by_series / by_circles - 1).max()),
+        "series against nested jvp, 6 steps, degree 4": float(np.abs(short_series / nested - 1).max()),
+    }
+
+
+def one_direction(names, block=128, steps=200):
+    """Time of a block of series over that of plain trainings in a batch of the same size, float32."""
+    experiment = sl.microgpt.paper_experiment(names, num_steps=steps)
+    weights = jnp.asarray(1 - np.random.default_rng(0).random((block, 1000)) * 0.05, jnp.float32)
+    programs, seconds = {}, {}
+    programs["plain"], _ = compiled(jax.vmap(experiment.train), weights)
+    for degree in (1, 2, 3):
+
+        def run(numbers, k=degree):
+            return _block(experiment.train, sl.Examples(1000), jnp.ones(1000), series(k), 0, numbers)
+
+        programs[degree], seconds[degree] = compiled(run, jnp.arange(block))
+    best = interleaved(programs)
+    out = {f"degree {k}, a block of {block}, over plain": best[k] / best["plain"] for k in (1, 2, 3)}
+    out |= {f"seconds to compile degree {k}": seconds[k] for k in (1, 2, 3)}
+    return out
+
+
+def degree_100(names):
+    """One direction at degree 100 on circles, over one plain float64 training."""
+    with jax.enable_x64(True):
+        experiment = sl.microgpt.paper_experiment(names)
+        query, ones = experiment.query("max"), jnp.ones(1000)
+
+        def f(w):
+            return query(experiment.train(w))
+
+        plain, _ = compiled(f, ones)
+        re, im = directions(0, jnp.arange(2), 1000)
+        along = [-jax.lax.complex(re[i], im[i]) for i in range(2)]
+        first = sl.taylor.cauchy_coefficients(f, ones, along[0], 100, tolerance=1e-3)  # compiles, and finds the radii
+        start = time.perf_counter()
+        jax.block_until_ready([plain() for _ in range(20)])
+        single = (time.perf_counter() - start) / 20
+        start = time.perf_counter()
+        found = sl.taylor.cauchy_coefficients(f, ones, along[1], 100, tolerance=1e-3)
+        whole = time.perf_counter() - start
+        start = time.perf_counter()
+        sl.taylor.cauchy_coefficients(f, ones, along[1], 100, radius=first.radii)
+        known = time.perf_counter() - start
+    relative = np.asarray(found.errors)[1:] / np.abs(np.asarray(found.coefficients)[1:])
+    return {
+        "degree 100 with search for radii, over plain": whole / single,
+        "degree 100 with radii known, over plain": known / single,
+        "points with search": found.num_points,
+        "largest estimated relative error of an order": float(relative.max()),
+    }
+
+
+def paper_figures(names):
+    """The three figures as whole commands: seconds, and peak memory of each process in GB."""
+    out = {}
+    for number in (1, 2, 3):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "sketchlearn.cli", "figure", str(number), "--out", folder, "--quiet"]
+            start = time.perf_counter()
+            child = subprocess.Popen(command + (["--names", names] if names else []), stdout=subprocess.DEVNULL)
+            _, status, usage = os.wait4(child.pid, 0)
+            if status:
+                raise RuntimeError(f"figure {number} failed with status {status}")
+            out[f"figure {number}, seconds"] = time.perf_counter() - start
+            out[f"figure {number}, peak GB"] = usage.ru_maxrss / 2**20
+    out["all figures, minutes"] = sum(v for k, v in out.items() if "seconds" in k) / 60
+    return out
+
+
+def one_step(names, degrees=range(1, 9)):
+    """One optimiser step: ``jax.experimental.jet`` and nested ``jvp`` over ours, time and compile time."""
+    experiment = sl.microgpt.paper_experiment(names, num_examples=1, num_steps=1)
+    weight, toward = jnp.ones(1), -jnp.ones(1)
+    out = {}
+    for k in degrees:
+        programs, seconds = {}, {}
+        programs["ours"], seconds["ours"] = compiled(
+            lambda w, k=k: series_coefficients(experiment.train, w, toward, k), weight
+        )
+        others = {"nested jvp": lambda w, k=k: sl.reference.nested_jvp(experiment.train, w, toward, k)}
+        others["jet"] = lambda w, k=k: jet(experiment.train, (w,), ([toward] + [jnp.zeros(1)] * (k - 1),))
+        for name, f in others.items():
+            if name == "nested jvp" and k > 4:
+                continue  # doubles with every degree
+            try:
+                programs[name], seconds[name] = compiled(f, weight)
+            except NotImplementedError as error:
+                out[f"{name}, degree {k}"] = f"fails: {str(error)[:80]}"
+        best = interleaved(programs, 50)
+        for name in programs:
+            if name != "ours":
+                out[f"{name} over ours, degree {k}: time"] = best[name] / best["ours"]
+                out[f"{name} over ours, degree {k}: compile time"] = seconds[name] / seconds["ours"]
+    return out
+
+
+ROWS = {
+    "agreement": agreement,
+    "one_direction": one_direction,
+    "degree_100": degree_100,
+    "one_step": one_step,
+    "paper_figures": paper_figures,
+}
+
+
+def table(results: dict) -> str:
+    """The results as Markdown."""
+    lines = [
+        "# Measured figures",
+        "",
+        "Made by `python -m benchmarks`; ratios of things measured side by side in one run.",
+        "",
+    ]
+    for row, entry in results.items():
+        lines += [f"## {row}", "", (ROWS[row].__doc__ or "").strip(), "", "| what | measured |", "|---|---|"]
+        lines += [f"| {k} | {v if isinstance(v, str) else format(v, '.3g')} |" for k, v in entry["figures"].items()]
+        lines += ["", f"({entry['machine']}, jax {entry['jax']}, names: {entry['names']})", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--names", help="a file of names (default: the bundled list)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    args = parser.parse_args()
+    stored = args.out / "results.json"
+    results = json.loads(stored.read_text()) if stored.exists() else {}
+    for row in args.only:
+        figures = ROWS[row](args.names)
+        results[row] = {
+            "figures": figures,
+            "jax": jax.__version__,
+            "names": "a file" if args.names else "bundled",
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        }
+        stored.write_text(json.dumps(results, indent=1) + "\n")
+        (args.out / "results.md").write_text(table(results))
+        for what, value in figures.items():
+            print(f"{row:14s} {what:60s} {value if isinstance(value, str) else format(value, '.4g')}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

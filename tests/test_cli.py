@@ -1,0 +1,238 @@
+"""The command line, in this process: what it prints, what it writes, and how it refuses."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+
+import jax
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from sketchlearn import cli
+
+X_NAMES, OTHERS = ["max", "xena", "felix"], ["emma", "olivia", "ava", "noah", "liam", "mia", "ella", "ben", "zoe"]
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    """A list of twelve names, three of them with an x."""
+    file = tmp_path_factory.mktemp("names") / "names.txt"
+    file.write_text("\n".join(X_NAMES + OTHERS) + "\n", encoding="utf-8")
+    return str(file)
+
+
+@pytest.fixture(autouse=True)
+def leave_matplotlib_as_it_was():
+    before = matplotlib.get_backend()
+    yield
+    plt.close("all")
+    plt.switch_backend(before)
+
+
+@pytest.fixture(scope="module")
+def figure_2(names, tmp_path_factory):
+    """The folder, the printed text and the complaints of figure 2, run once."""
+    folder, out, err = tmp_path_factory.mktemp("figure2"), io.StringIO(), io.StringIO()
+    arguments = ["figure", "2", "--names", names, "--examples", "12", "--degree", "2", "--out", str(folder)]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert cli.main(arguments) == 0
+    return folder, out.getvalue(), err.getvalue()
+
+
+def run(capsys, *arguments):
+    """The exit code, what was printed and what was complained about."""
+    code = cli.main([str(a) for a in arguments])
+    return code, *capsys.readouterr()
+
+
+def written(folder, name):
+    """The numbers beside a picture, after a look at the picture."""
+    picture = plt.imread(folder / f"{name}.png")
+    assert picture.shape[0] > 300
+    assert picture[..., :3].std() > 0.01, "the picture is blank"
+    assert sorted(p.name for p in folder.iterdir()) == [f"{name}.json", f"{name}.png"]
+    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_doctor_checks_itself_and_reports_versions(capsys):
+    code, out, _ = run(capsys, "doctor", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["ok"] is True
+    assert report["versions"]["jax"] == jax.__version__
+    assert report["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert report["default_float"] == "float32"
+    assert report["devices"]
+    # rounding of float64 between two ways of computing nine coefficients, against exact agreement
+    assert 0 < report["series_against_circles"] < 1e-11
+    assert 0 < report["sketch_of_a_linear_function_off_by_standard_errors"] < 5
+
+
+def test_doctor_fails_where_the_two_ways_disagree(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "taylor_coefficients", lambda f, x, d, degree: np.zeros(degree + 1))
+    code, out, _ = run(capsys, "doctor")
+    assert code == 1
+    assert [line.split() for line in out.splitlines() if line.startswith("ok ")] == [["ok", "False"]]
+
+
+def test_demo_predicts_retrains_prints_a_table_and_writes_what_it_prints(capsys, names, tmp_path):
+    folder = tmp_path / "made" / "here"
+    arguments = ["demo", "--names", names, "--examples", 12, "--directions", 8, "--degree", 1, "--out", folder]
+    code, out, err = run(capsys, *arguments)
+    assert code == 0
+    assert "8/8" in err, "the progress bar"
+    assert "microgpt on 12 names. To be deleted: the 3 with an x" in out
+    assert f"wrote {folder / 'demo'}.png and .json" in out
+    report = written(folder, "demo")
+    assert sorted(report["deleted"]) == sorted(X_NAMES)
+    assert report["settings"] == {"examples": 12, "directions": 8, "degree": 1, "seed": 0}
+    assert report["names"] == cli.TEST_NAMES
+    assert np.shape(report["terms"]) == (1, 4)
+    np.testing.assert_allclose(report["value"], np.add(report["baseline"], report["change"]), rtol=1e-12)
+    low, high = report["interval"]
+    inside = [a <= t <= b for a, t, b in zip(low, report["retrained"], high, strict=True)]
+    assert report["inside"] == sum(inside)
+    for i, name in enumerate(cli.TEST_NAMES):
+        (row,) = [line.split() for line in out.splitlines() if line.startswith(f"{name} ")]
+        numbers = [report["baseline"][i], report["value"][i], low[i], high[i], report["retrained"][i]]
+        assert [word for word in row[1:] if word != ".."] == [f"{number:.3f}" for number in numbers]
+
+
+def test_figure_1_is_the_stability_profile(capsys, names, tmp_path):
+    arguments = ["--names", names, "--examples", 12, "--degree", 1, "--directions", 2, "--out", tmp_path]
+    code, out, err = run(capsys, "figure", 1, *arguments, "--seed", 4, "--query", "emma", "--json", "--quiet")
+    assert code == 0
+    assert err == "", "--quiet shows no progress"
+    report = json.loads(out, parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))
+    assert written(tmp_path, "figure1") == report
+    assert report["settings"] == {"degree": 1, "num_directions": 2, "key": 4, "query": "emma"}
+    assert np.shape(report["log2_norms"]) == (2, 1)
+    assert report["radius"] is None, "one order has no slope"
+
+
+def test_figure_2_shows_exact_orders_against_retraining(figure_2):
+    folder, out, _ = figure_2
+    report = written(folder, "figure2")
+    assert report["deleted"] == 3
+    assert report["settings"]["dtype"] == "float64"
+    predictions, truth = np.array(report["predictions"]), np.array(report["retrained"])
+    assert predictions.shape == (3, 101)
+    assert truth.shape == (11,)
+    np.testing.assert_allclose(predictions[:, 0], truth[0], rtol=1e-12)  # s = 0: one training run, twice compiled
+    np.testing.assert_allclose(predictions[-1, -1], truth[0] + sum(report["terms"]), rtol=1e-12)  # s = 1
+    # near s = 0 the second order is exact to s³ times a third term of the size of the others
+    assert abs(predictions[2, 10] - truth[1]) < 0.1**3 * np.abs(truth[-1] - truth[0])
+    assert f"predicted {predictions[-1, -1]:.4f}, retrained {truth[-1]:.4f} nats" in out
+
+
+def test_figure_3_is_the_sketch_with_its_band(capsys, names, tmp_path, figure_2):
+    arguments = ["--names", names, "--examples", 12, "--degree", 1, "--directions", 4, "--out", tmp_path, "--quiet"]
+    code, out, _ = run(capsys, "figure", 3, *arguments, "--estimator", "median_of_means", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert written(tmp_path, "figure3") == report
+    assert report["settings"]["dtype"] == "float32"
+    assert (report["settings"]["num_directions"], report["settings"]["degree"]) == (4, 1)
+    deviation = np.array(report["deviation"])
+    assert deviation[0] == 0
+    assert (np.diff(deviation) > 0).all(), "the band widens along the deletion"
+    assert np.shape(report["predictions"]) == (2, 101)
+    # the same retrainings as in figure 2, there in float64: twelve steps of float32, 6e-8 each
+    np.testing.assert_allclose(report["retrained"], written(figure_2[0], "figure2")["retrained"], rtol=1e-5)
+
+
+def test_the_demo_predicts_retrains_prints_a_table_and_writes_what_it_prints(capsys, names, tmp_path, figure_2):
+    folder = tmp_path / "made" / "here"
+    arguments = ["demo", "--names", names, "--examples", 12, "--directions", 8, "--degree", 1, "--out", folder]
+    code, out, err = run(capsys, *arguments)
+    assert code == 0
+    assert "8/8" in err, "the progress bar"
+    assert "microgpt on 12 names. To be deleted: the 3 with an x" in out
+    assert f"wrote {folder / 'demo'}.png and .json" in out
+    report = written(folder, "demo")
+    assert sorted(report["deleted"]) == sorted(X_NAMES)
+    assert report["settings"] == {"examples": 12, "directions": 8, "degree": 1, "seed": 0}
+    assert report["names"] == cli.TEST_NAMES
+    assert np.shape(report["terms"]) == (1, 4)
+    np.testing.assert_allclose(report["value"], np.add(report["baseline"], report["change"]), rtol=1e-12)
+    low, high = report["interval"]
+    inside = [a <= t <= b for a, t, b in zip(low, report["retrained"], high, strict=True)]
+    assert report["inside"] == sum(inside)
+    for i, name in enumerate(cli.TEST_NAMES):
+        (row,) = [line.split() for line in out.splitlines() if line.startswith(f"{name} ")]
+        numbers = [report["baseline"][i], report["value"][i], low[i], high[i], report["retrained"][i]]
+        assert [word for word in row[1:] if word != ".."] == [f"{number:.3f}" for number in numbers]
+    # figure 2 shows the same losses on 'max' at its ends, in float64
+    exact = written(figure_2[0], "figure2")["retrained"]
+    assert cli.TEST_NAMES[0] == "max"
+    np.testing.assert_allclose([report["baseline"][0], report["retrained"][0]], [exact[0], exact[-1]], rtol=1e-5)
+
+
+BAD = {
+    "missing file": (["demo", "--names", "no/such/file"], "no file of names at 'no/such/file'"),
+    "no name with an x": (["demo", "--examples", 20], "none of the first 20 names has an x"),
+    "no name with an x, 2": (["figure", 2, "--examples", 20], "none of the 20 training names has an x"),
+    "no name with an x, 3": (["figure", 3, "--examples", 20], "none of the 20 training names has an x"),
+    "no examples": (["figure", 1, "--examples", 0], "num_examples must be at least 1, got 0"),
+    "degree 0 of 1": (["figure", 1, "--degree", 0], "degree must be at least 1, got 0"),
+    "degree 0 of 2": (["figure", 2, "--degree", 0], "degree must be at least 1, got 0"),
+    "degree 0 of 3": (["figure", 3, "--degree", 0], "degree must be at least 1, got 0"),
+    "no directions": (["figure", 3, "--directions", 0], "num_directions must be at least 1, got 0"),
+    "negative seed": (["figure", 3, "--seed", -1], "key must be at least 0, got -1"),
+    "no name": (["figure", 3, "--query", "Max"], "a query is a name of 1 to 15 lower-case letters a-z, got 'Max'"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_what_cannot_be_done_ends_with_1_and_one_line_on_stderr(capsys, tmp_path, arguments, message):
+    code, out, err = run(capsys, *arguments, "--json", "--quiet", "--out", tmp_path)
+    assert code == 1
+    assert out == ""
+    assert err.startswith("sketchlearn: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_command_prints_help_and_ends_with_2(capsys):
+    code, out, _ = run(capsys)
+    assert code == 2
+    assert out.startswith("usage: sketchlearn")
+    for command in ("demo", "figure", "doctor"):
+        assert command in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["figure", "4"], ["figure"], ["demo", "--degree", "two"], ["figure", "3", "--estimator", "mode"], ["fly"]],
+)
+def test_words_it_does_not_know_end_with_2_and_the_usage(capsys, arguments):
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    assert "usage: sketchlearn" in capsys.readouterr().err
+
+
+def test_version_is_the_installed_one(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"sketchlearn {cli.VERSION}\n"
+
+
+def test_the_installed_command_is_this_one():
+    from importlib.metadata import entry_points
+
+    (command,) = [e for e in entry_points(group="console_scripts") if e.name == "sketchlearn"]
+    assert command.load() is cli.main
+
+
+def test_it_runs_as_a_module():
+    out = subprocess.run(
+        [sys.executable, "-m", "sketchlearn.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert out.stdout == f"sketchlearn {cli.VERSION}\n"
