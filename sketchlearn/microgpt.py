@@ -24,8 +24,18 @@ END = 26  # the token that marks the beginning and the end of a name
 
 
 def encode(names: list[str], length: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Input tokens, target tokens and presence (0 or 1) of each position, all of shape (n, length)."""
-    length = length or max(map(len, names)) + 1
+    """Input tokens, target tokens and presence (0 or 1) of each position, all of shape (n, length).
+
+    Args:
+        names: lower-case letters a-z each, at least one name.
+        length: positions, at least one more than the longest name has letters; exactly that if not given.
+
+    Example:
+        >>> tokens, targets, present = encode(["abz", "c"])
+        >>> tokens.tolist(), targets.tolist()
+        ([[26, 0, 1, 25], [26, 2, 26, 26]], [[0, 1, 25, 26], [2, 26, 26, 26]])
+    """
+    length = max(map(len, names)) + 1 if length is None else length
     tokens = np.full((len(names), length), END, np.int32)
     targets, present = tokens.copy(), np.zeros((len(names), length))
     for i, name in enumerate(names):

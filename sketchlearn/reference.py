@@ -74,6 +74,10 @@ def retrain(train: Callable, query: Callable, deletions: Any, num_examples: int)
 def homogeneous_terms(num_variables: int, degree: int) -> np.ndarray:
     """The exponents of all monomials of one degree, shape (C(n+r-1, r), n).
 
+    Args:
+        num_variables: n.
+        degree: r, the sum of every row.
+
     Example:
         >>> homogeneous_terms(2, 2).tolist()
         [[2, 0], [1, 1], [0, 2]]
@@ -89,6 +93,10 @@ def homogeneous_terms(num_variables: int, degree: int) -> np.ndarray:
 
 def bombieri_norm(exponents: np.ndarray, coefficients: np.ndarray) -> float:
     """``||P||_B`` of a homogeneous polynomial: ``sqrt(Σ |a_α|² α! / r!)``, the Frobenius norm of its tensor.
+
+    Args:
+        exponents: (terms, n), each row with the sum r, no two the same.
+        coefficients: (terms,), of the monomials.
 
     Example:
         >>> float(bombieri_norm(np.array([[2, 0], [1, 1], [0, 2]]), np.array([1.0, 2.0, 1.0])))  # (x + y)²

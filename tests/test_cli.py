@@ -79,29 +79,6 @@ def test_doctor_fails_where_the_two_ways_disagree(capsys, monkeypatch):
     assert [line.split() for line in out.splitlines() if line.startswith("ok ")] == [["ok", "False"]]
 
 
-def test_demo_predicts_retrains_prints_a_table_and_writes_what_it_prints(capsys, names, tmp_path):
-    folder = tmp_path / "made" / "here"
-    arguments = ["demo", "--names", names, "--examples", 12, "--directions", 8, "--degree", 1, "--out", folder]
-    code, out, err = run(capsys, *arguments)
-    assert code == 0
-    assert "8/8" in err, "the progress bar"
-    assert "microgpt on 12 names. To be deleted: the 3 with an x" in out
-    assert f"wrote {folder / 'demo'}.png and .json" in out
-    report = written(folder, "demo")
-    assert sorted(report["deleted"]) == sorted(X_NAMES)
-    assert report["settings"] == {"examples": 12, "directions": 8, "degree": 1, "seed": 0}
-    assert report["names"] == cli.TEST_NAMES
-    assert np.shape(report["terms"]) == (1, 4)
-    np.testing.assert_allclose(report["value"], np.add(report["baseline"], report["change"]), rtol=1e-12)
-    low, high = report["interval"]
-    inside = [a <= t <= b for a, t, b in zip(low, report["retrained"], high, strict=True)]
-    assert report["inside"] == sum(inside)
-    for i, name in enumerate(cli.TEST_NAMES):
-        (row,) = [line.split() for line in out.splitlines() if line.startswith(f"{name} ")]
-        numbers = [report["baseline"][i], report["value"][i], low[i], high[i], report["retrained"][i]]
-        assert [word for word in row[1:] if word != ".."] == [f"{number:.3f}" for number in numbers]
-
-
 def test_figure_1_is_the_stability_profile(capsys, names, tmp_path):
     arguments = ["--names", names, "--examples", 12, "--degree", 1, "--directions", 2, "--out", tmp_path]
     code, out, err = run(capsys, "figure", 1, *arguments, "--seed", 4, "--query", "emma", "--json", "--quiet")

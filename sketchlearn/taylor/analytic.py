@@ -219,7 +219,9 @@ def _erfc(x: Any, k: int) -> list[Any]:
 
 def _erf_inv(x: Any, k: int) -> list[Any]:
     # y' = √π/2 exp(y²)
-    y, u, w = [lax.erf_inv(x)], [], []
+    y: list[Any] = [lax.erf_inv(x)]
+    u: list[Any] = []
+    w: list[Any] = []
     for n in range(k):
         u.append(sum(y[i] * y[n - i] for i in range(n + 1)))
         w.append(jnp.exp(u[0]) if n == 0 else sum(i * u[i] * w[n - i] for i in range(1, n + 1)) / n)

@@ -197,6 +197,7 @@ def _runner(f: Callable) -> Callable:
 
         algebra = Point(axis="points")
         out = evaluate(f, Context(algebra), jax.tree.map(jet, point, direction))
+        tree: Any
         leaves, tree = jax.tree.flatten(out, is_leaf=is_jet)
         jets = [x if isinstance(x, Jet) else Jet(x, algebra.zeros(x)) for x in leaves]
         return tree.unflatten([x.primal for x in jets]), [x.parts[0] for x in jets]
@@ -218,6 +219,7 @@ def _circle(run: Callable, point: Any, direction: Any, rho: float, count: int, i
         found.append([np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64) for re, im in parts])
     differences = [np.concatenate(chunks)[:used] for chunks in zip(*found, strict=True)]
     leaves, tree = jax.tree.flatten(value)
+    s: Any
     scaled, errors = [], []
     for leaf, difference in zip(leaves, differences, strict=True):
         if jnp.iscomplexobj(leaf):

@@ -7,7 +7,7 @@ equation that a jet enters is handed to its primitive's rule.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,7 +52,7 @@ class Context:
             self.counts[site] = self.counts.get(site, 0) + jnp.sum(at_kink, dtype=jnp.int32)
 
     @contextmanager
-    def collecting(self):
+    def collecting(self) -> Iterator[dict[str, Any] | None]:
         """Collect the counts of a sub-program apart, as control flow needs them as outputs."""
         outer, self.counts = self.counts, (None if self.counts is None else {})
         try:
@@ -61,6 +61,7 @@ class Context:
             self.counts = outer
 
     def add_counts(self, counts: dict[str, Any]) -> None:
+        """Add what a sub-program counted."""
         if self.counts is not None:
             for site, n in counts.items():
                 self.counts[site] = self.counts.get(site, 0) + n

@@ -92,9 +92,10 @@ def _scan(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
         out, ys = step(c, x)
         return _keep_types(ctx, out, c), ys
 
-    carry, (ys, counts) = lax.scan(
+    done: Any = lax.scan(
         body, carry, xs, length=eqn.params["length"], reverse=eqn.params["reverse"], unroll=eqn.params["unroll"]
     )
+    carry, (ys, counts) = done
     ctx.add_counts(jax.tree.map(lambda n: jnp.sum(n, dtype=jnp.int32), counts))
     return [*carry, *[algebra.scan_out(y) if _is_jet(y) else y for y in ys]]
 
@@ -143,7 +144,7 @@ register("while", "control flow", _while, "the number of rounds is the real prog
 def _cond(ctx: Context, eqn: Any, index: Any, *inputs: Any) -> list[Any]:
     branches = [compat.split_consts(b) for b in eqn.params["branches"]]
 
-    def run(branch: tuple) -> Callable:
+    def run(branch: tuple[Any, Any]) -> Callable:
         def call(inputs: list[Any]) -> tuple:
             with ctx.collecting() as counts:
                 out = ctx.evaluate(*branch, inputs)

@@ -154,8 +154,9 @@ def _matrix_product(eqn: Any) -> Callable:
 
 def _product(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
     algebra = ctx.algebra
+    fn: Callable = jnp.multiply  # by its own name, as the algebras treat it apart
     if eqn.primitive.name == "mul":
-        fn = jnp.multiply
+        pass
     elif eqn.primitive.name == "dot_general" and algebra.separate and jax.default_backend() == "cpu":
         fn = _matrix_product(eqn)
     else:

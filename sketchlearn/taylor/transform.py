@@ -17,7 +17,8 @@ from .interpreter import Context
 
 def evaluate(f: Callable, context: Context, inputs: Any) -> Any:
     """``f`` of a pytree whose leaves are arrays or jets: a pytree of arrays or jets."""
-    leaves, tree = jax.tree.flatten(inputs, is_leaf=lambda x: isinstance(x, Jet))
+    tree: Any
+    leaves, tree = jax.tree.flatten(inputs, is_leaf=is_jet)
     real = tree.unflatten([x.primal if isinstance(x, Jet) else x for x in leaves])
     program = compat.trace(f, real)
     for shape in (v.aval for v in program.jaxpr.outvars):
@@ -31,11 +32,13 @@ def evaluate(f: Callable, context: Context, inputs: Any) -> Any:
 
 
 def is_jet(x: Any) -> bool:
+    """Whether a leaf is a jet."""
     return isinstance(x, Jet)
 
 
 def check_line(point: Any, direction: Any) -> tuple[Any, Any, bool]:
     """Point and direction as arrays of matching structure, and whether any direction is complex."""
+    tree: Any
     point_leaves, tree = jax.tree.flatten(point)
     direction_leaves, direction_tree = jax.tree.flatten(direction)
     if tree != direction_tree:
