@@ -90,10 +90,10 @@ class Sketch:
         """The query's value with nothing deleted, and its coefficients along every direction.
 
         Args:
-            query: a differentiable function of what ``train`` returns, with real floating output of shape S.
+            query: a differentiable function of what ``train`` returns, with real floating output of some shape S.
 
         Returns:
-            The baseline, shape S, and the coefficients (m, k, *S), complex.
+            The baseline, shape S, and the coefficients of shape ``(m, k)`` followed by S, complex.
         """
         if id(query) in self._measured and self._measured[id(query)][0] is query:
             return self._measured[id(query)][1:]

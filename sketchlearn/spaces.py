@@ -17,12 +17,12 @@ class Space(Protocol):
 
     @property
     def dim(self) -> int:
-        """q, the number of free coordinates: the constants of every estimator use it."""
+        """The number q of free coordinates, which the constants of every estimator use."""
         ...
 
     @property
     def num_examples(self) -> int:
-        """n, the number of training examples."""
+        """The number n of training examples."""
         ...
 
     def embed(self, z: Any) -> Any:

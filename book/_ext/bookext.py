@@ -168,9 +168,15 @@ def _without_repeats(app, pagename, templatename, context, doctree):
     context["script_files"] = scripts
 
 
+def _abbreviated(app, config):
+    """Names that annotations abbreviate, and Sphinx therefore does not find."""
+    config.nitpick_ignore = {*map(tuple, config.nitpick_ignore), ("py:class", "np.ndarray"), ("py:class", "Space")}
+
+
 def setup(app):
     app.add_directive("primitives", Primitives)
     app.connect("config-inited", _addresses, priority=100)
+    app.connect("config-inited", _abbreviated, priority=100)
     app.connect("builder-inited", _mathjax)
     app.connect("env-check-consistency", _everything_documented)
     app.connect("html-page-context", _without_repeats, priority=900)
