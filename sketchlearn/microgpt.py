@@ -169,7 +169,7 @@ class Experiment:
             A function of the trained parameters; its value is the mean loss over the positions of the name,
             a number, or an array with one entry for each name.
         """
-        names = list(name) if isinstance(name, (list, tuple, np.ndarray)) else [name]
+        names: list[Any] = list(name) if isinstance(name, (list, tuple, np.ndarray)) else [name]
         for one in names:
             if not (isinstance(one, str) and one.isascii() and one.isalpha() and one.islower() and len(one) < BLOCK):
                 raise ValueError(f"a query is a name of 1 to {BLOCK - 1} lower-case letters a-z, got {one!r}.")

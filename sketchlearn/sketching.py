@@ -256,13 +256,15 @@ def sketch(
         batch_size = _affordable_block(train, weights, algebra)
     batch_size = min(check_count("batch_size", batch_size), m)
 
-    run = jax.jit(lambda numbers: _block(train, space, weights, algebra, key, numbers))
+    run = jax.jit(lambda re, im: _block(train, space, weights, algebra, re, im))
     parameters, stored = None, None
     blocks = list(_blocks(m, batch_size))
     size = blocks[0][1] - blocks[0][0]
     for start, stop in track(blocks, "sketching", "direction", scale=size, total=m, show=progress):
         # every block has the size of the first, so that the program is compiled once
-        parameters, jets = run(jnp.arange(start, start + size))
+        # The directions are drawn outside that program: fused into it, their last digits would depend on what it is.
+        re, im = directions(key, jnp.arange(start, start + size), space.dim, weights.dtype)
+        parameters, jets = run(re, im)
         jets = jax.tree.map(lambda c, count=stop - start: np.asarray(c)[:count], jets)
         _check_jets(parameters, jets, start)
         if stored is None:
@@ -279,8 +281,8 @@ def _blocks(count: int, largest: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, count)
 
 
-def _block(train: Callable, space: Space, weights: Any, algebra: Algebra, key: int, numbers: Any) -> tuple[Any, Any]:
-    """The parameters, and the jets (B, k, ...) along the directions with the given numbers."""
+def _block(train: Callable, space: Space, weights: Any, algebra: Algebra, re: Any, im: Any) -> tuple[Any, Any]:
+    """The parameters, and the jets (B, k, ...) along directions (B, q) given by their real and imaginary parts."""
 
     def one(re: Any, im: Any) -> tuple[Any, Any]:
         x = [-space.embed(part) for part in (re, im)]  # the weights are 1 - t x
@@ -291,7 +293,6 @@ def _block(train: Callable, space: Space, weights: Any, algebra: Algebra, key: i
             jax.tree.map(lambda y: _complex_parts(algebra, y.parts), jets, is_leaf=_is_jet),
         )
 
-    re, im = directions(key, numbers, space.dim, weights.dtype)
     return jax.vmap(one, out_axes=(None, 0))(re, im)
 
 

@@ -67,7 +67,7 @@ def cauchy_coefficients(
             is resolved.
         num_points: points P on each circle; by default 28, and 1.12 × degree for degrees above 24.
         tolerance: the relative error (in norm over all outputs, order by order) that the search for radii
-            aims at; by default ``1e-9`` in float64 and ``1e-4`` in float32.
+            aims at; by default ``1e-12`` to degree 24 and ``1e-9`` above in float64, ``1e-4`` in float32.
 
     Returns:
         :class:`CauchyCoefficients`.
@@ -102,7 +102,7 @@ def cauchy_coefficients(
         raise ValueError("direction is zero: along it the function is constant.")
     epsilon = max(float(jnp.finfo(p.dtype).eps) for p in jax.tree.leaves(point))
     if tolerance is None:
-        tolerance = 1e-9 if epsilon < 1e-10 else 1e-4
+        tolerance = 1e-4 if epsilon > 1e-10 else 1e-12 if degree <= 24 else 1e-9
 
     try:
         run = _runner(f)
