@@ -82,10 +82,10 @@ def one_direction(names, block=128, steps=200):
     programs["plain"], _ = compiled(jax.vmap(experiment.train), weights)
     for degree in (1, 2, 3):
 
-        def run(numbers, k=degree):
-            return _block(experiment.train, sl.Examples(1000), jnp.ones(1000), series(k), 0, numbers)
+        def run(re, im, k=degree):
+            return _block(experiment.train, sl.Examples(1000), jnp.ones(1000), series(k), re, im)
 
-        programs[degree], seconds[degree] = compiled(run, jnp.arange(block))
+        programs[degree], seconds[degree] = compiled(run, *directions(0, jnp.arange(block), 1000))
     best = interleaved(programs)
     out = {f"degree {k}, a block of {block}, over plain": best[k] / best["plain"] for k in (1, 2, 3)}
     out |= {f"seconds to compile degree {k}": seconds[k] for k in (1, 2, 3)}

@@ -14,8 +14,8 @@ def directions(key: int, indices: Any, dim: int, dtype: Any = None) -> tuple[jax
 
     ``ψ = g / |g|`` with ``g`` a standard complex Gaussian in C^q. Direction number i
     depends on ``key``, ``i`` and ``dim`` alone, not on how many are drawn together; it is
-    drawn in float32, so it is the same direction in every precision (to the roundings of float32: inside
-    a larger compiled program its last digits may come out differently).
+    drawn in float32, so it is the same direction in every precision, up to the rounding of
+    ``|g|``. (Fused into a larger compiled program it is the same to the roundings of float32 only.)
 
     Args:
         key: a whole number, the seed.

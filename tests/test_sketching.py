@@ -209,6 +209,13 @@ def test_block_size_changes_nothing_but_rounding(monkeypatch):
     np.testing.assert_allclose(coefficients(None), whole, rtol=1e-12)
 
 
+@pytest.mark.parametrize("batch_size", [3, 7])
+def test_the_directions_of_the_jets_are_those_of_the_inner_products(batch_size):
+    made = sl.sketch(lambda w: w, sl.Examples(20), degree=1, num_directions=7, batch_size=batch_size, progress=False)
+    # the same float32 Gaussians; their norm is a float64 sum, whose order may depend on the block
+    np.testing.assert_allclose(-made.coefficients[:, 0].conj(), made.inner_products(np.eye(20)), rtol=1e-14)
+
+
 def test_blocks_cover_every_direction_once_and_have_nearly_one_size():
     for count, largest in [(1, 128), (128, 128), (129, 128), (500, 128), (7, 3), (5, 1)]:
         blocks = list(sketching._blocks(count, largest))

@@ -333,10 +333,11 @@ def _collect(
 def _enough(circles: list[_Circle], degree: int, tolerance: float) -> tuple[float, ...]:
     """The radii of as few circles as do what all of them do together, found greedily."""
     errors = {c.radius: _relative_errors([c], degree) for c in circles}
-    open_orders = np.min(list(errors.values()), axis=0) <= tolerance
+    goal = np.maximum(tolerance, 3 * np.min(list(errors.values()), axis=0))
     chosen: list[float] = []
-    while open_orders.any():
-        best = max(errors, key=lambda rho: int((errors[rho][open_orders] <= tolerance).sum()))
+    unmet = np.ones(degree, bool)
+    while unmet.any():
+        best = max(errors, key=lambda rho: int((errors[rho] <= goal)[unmet].sum()))
         chosen.append(float(best))
-        open_orders = open_orders & (errors[best] > tolerance)
-    return tuple(sorted(chosen)) or (float(circles[-1].radius),)
+        unmet &= errors[best] > goal
+    return tuple(sorted(chosen))

@@ -1,0 +1,68 @@
+"""The layering of the package: a module imports only from rows above its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "sketchlearn"
+ROWS = {
+    0: {"errors", "progress"},
+    1: {"_jax_compat", "algebra", "directions", "spaces", "datasets"},
+    2: {"taylor", "models"},
+    3: {"microgpt", "reference"},
+    4: {"estimators", "sketching"},
+    5: {"stability", "figures"},
+    6: {"plotting", "cli"},
+}
+ROW = {module: row for row, modules in ROWS.items() for module in modules}
+# Within a row these may see each other; everywhere else a row is flat.
+SAME_ROW = {("taylor", "taylor"), ("sketching", "estimators"), ("figures", "stability"), ("cli", "plotting")}
+# A result draws itself; the drawing is imported when it is asked for.
+LATE = {("stability", "plotting")}
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+
+
+def module_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def package_imports(path: Path) -> set[str]:
+    """The modules of the package that a file imports, inside functions too."""
+    depth = len(path.relative_to(PACKAGE).parts)
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        if node.level < depth:  # from . import x inside a subpackage
+            found.add(module_of(path))
+        elif node.module:
+            found.add(node.module.split(".")[0])
+        else:
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_every_module_has_a_row():
+    assert {module_of(p) for p in FILES} == set(ROW)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_come_from_rows_above(path):
+    here = module_of(path)
+    for other in package_imports(path):
+        allowed = ROW[other] < ROW[here] or (here, other) in SAME_ROW | LATE
+        assert allowed, f"{here} (row {ROW[here]}) imports {other} (row {ROW[other]})"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_module_is_longer_than_400_lines(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_is_pickled(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [a.name for a in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+        assert not {"pickle", "cloudpickle", "joblib", "dill"} & {n.split(".")[0] for n in names}
+        assert not (isinstance(node, ast.keyword) and node.arg == "allow_pickle")
