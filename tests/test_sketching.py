@@ -103,6 +103,23 @@ def test_the_mean_is_unbiased_at_every_order(many):
     assert (np.abs(found.value - whole) < SIGMAS * found.standard_error).all()
 
 
+def test_the_standard_error_of_the_change_counts_how_the_orders_vary_together(many):
+    learner, made, x, _ = many
+    _, c = made.measure(learner.query)
+    inner = made.inner_products(x)
+    scale = [math.comb(4 + r - 1, r) for r in (1, 2, 3)]
+    for estimator, factor in (("mean", 1.0), ("auto", 0.1)):
+        found = made.predict(learner.query, factor * x, estimator=estimator)
+        assert found.orders_used.all()
+        for i in range(3):
+            a = factor * inner[:, i]
+            change = sum(scale[r] * (a[:, None] ** (r + 1) * c[:, r]).real for r in range(3))
+            spread = change.std(0, ddof=1) / math.sqrt(made.num_directions)
+            np.testing.assert_allclose(found.standard_error[i], spread, rtol=1e-9)  # means subtracted before or after
+            apart = np.sqrt((found.standard_errors[i] ** 2).sum(0))
+            assert (np.abs(found.standard_error[i] / apart - 1) > 1e-3).all(), "the orders do vary together here"
+
+
 @pytest.mark.parametrize("estimator", ["mean", "median_of_means"])
 def test_standard_errors_say_how_far_off_the_estimate_is(many, estimator):
     learner, made, x, exact = many

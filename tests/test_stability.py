@@ -87,8 +87,9 @@ def test_the_radius_of_a_polynomial_is_infinite_and_of_too_few_orders_unknown():
 
 
 def test_the_radius_is_the_slope_of_the_last_half_of_the_orders():
-    norms = np.array([100.0, 1, 100, *0.5 ** np.arange(1, 6)])
-    assert _radius(norms) == pytest.approx(2, rel=1e-12)
+    norms = np.array([100.0, 1, 100, 8, *0.5 ** np.arange(1, 5)])
+    # orders 4 to 8 have log2 norms 3, -1, -2, -3, -4: the slope by least squares is (-2·3 + 1 - 3 - 2·4) / 10 = -1.6
+    assert _radius(norms) == pytest.approx(2**1.6, rel=1e-12)
     assert math.isnan(_radius(np.array([1.0, 0.5, 0.0, 0.1])))
 
 
