@@ -19,12 +19,14 @@ from . import estimators
 from .algebra import Algebra, Jet, StackedSeries, series
 from .directions import directions
 from .errors import check_count, check_degree, check_dtype, check_key
+from .lanes import lanes, side_by_side
 from .progress import track
 from .spaces import Space
 from .taylor.interpreter import Context
 from .taylor.transform import evaluate, push_forward
 
 LARGEST_BLOCK = 128  # larger blocks were not faster on a CPU
+SMALLEST_LANE = 32  # below, each operation is too small to be fast
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -256,15 +258,19 @@ def sketch(
         batch_size = _affordable_block(train, weights, algebra)
     batch_size = min(check_count("batch_size", batch_size), m)
 
-    run = jax.jit(lambda re, im: _block(train, space, weights, algebra, re, im))
+    width = lanes(batch_size, SMALLEST_LANE)
+    blocks = list(_blocks(m, math.ceil(batch_size / width)))
+    size = blocks[0][1] - blocks[0][0]  # of every block, so that one compiled program serves all
+    program = jax.jit(lambda re, im: _block(train, space, weights, algebra, re, im))
+
+    # The directions are drawn outside that program: fused into it, their last digits would depend on what it is.
+    def draw(start: int) -> tuple[jax.Array, jax.Array]:
+        return directions(key, jnp.arange(start, start + size), space.dim, weights.dtype)
+
+    compiled = program.lower(*draw(0)).compile()  # before the lanes, which would each compile it
+    done = zip(blocks, side_by_side(compiled, (draw(start) for start, _ in blocks), width), strict=True)
     parameters, stored = None, None
-    blocks = list(_blocks(m, batch_size))
-    size = blocks[0][1] - blocks[0][0]
-    for start, stop in track(blocks, "sketching", "direction", scale=size, total=m, show=progress):
-        # every block has the size of the first, so that the program is compiled once
-        # The directions are drawn outside that program: fused into it, their last digits would depend on what it is.
-        re, im = directions(key, jnp.arange(start, start + size), space.dim, weights.dtype)
-        parameters, jets = run(re, im)
+    for (start, stop), (parameters, jets) in track(done, "sketching", "direction", scale=size, total=m, show=progress):
         jets = jax.tree.map(lambda c, count=stop - start: np.asarray(c)[:count], jets)
         _check_jets(parameters, jets, start)
         if stored is None:

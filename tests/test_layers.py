@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sketchlearn"
 ROWS = {
-    0: {"errors", "progress"},
+    0: {"errors", "progress", "lanes"},
     1: {"_jax_compat", "algebra", "directions", "spaces", "datasets"},
     2: {"taylor", "models"},
     3: {"microgpt", "reference"},

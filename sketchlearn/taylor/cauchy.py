@@ -12,6 +12,7 @@ to which the spectrum ``|c_r| ρ^r`` has fallen at its last orders, and that lev
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -22,11 +23,14 @@ import numpy as np
 
 from ..algebra import Jet, Point
 from ..errors import PrecisionWarning, check_degree, is_tracer
+from ..lanes import lanes, side_by_side
 from .interpreter import Context
 from .transform import check_line, evaluate, is_jet
 
-CHUNK = 28  # points run at once, and points of the first circles, which only look for the scale
+CHUNK = 28  # points of the first circles, which only look for the scale; larger circles have a multiple
+LANE = 14  # points that one program runs at once
 MAX_RADII = 4
+MAX_PROBES = 4
 MAX_TRIALS = 40  # radii that were too large count as well
 
 
@@ -65,7 +69,7 @@ def cauchy_coefficients(
         degree: the highest order wanted; a hundred is fine in float64.
         radius: use this circle (or these) alone; by default radii are chosen from the values until every order
             is resolved.
-        num_points: points P on each circle; by default 28, and 1.12 × degree for degrees above 24.
+        num_points: points P on each circle; by default 28, or the multiple of 28 from 1.1 × degree on.
         tolerance: the relative error (in norm over all outputs, order by order) that the search for radii
             aims at; by default ``1e-12`` to degree 24 and ``1e-9`` above in float64, ``1e-4`` in float32.
 
@@ -91,7 +95,7 @@ def cauchy_coefficients(
             'use method="series" there.'
         )
     point, direction, is_complex = check_line(point, direction)
-    num_points = max(CHUNK, -(-9 * degree // 8)) if num_points is None else num_points
+    num_points = CHUNK * max(1, math.ceil(1.1 * degree / CHUNK)) if num_points is None else num_points
     if num_points <= degree:
         raise ValueError(f"num_points must exceed the degree, got {num_points} points for degree {degree}.")
     fixed = [] if radius is None else [float(rho) for rho in np.ravel(radius)]
@@ -105,12 +109,12 @@ def cauchy_coefficients(
         tolerance = 1e-4 if epsilon > 1e-10 else 1e-12 if degree <= 24 else 1e-9
 
     try:
-        run = _runner(f)
+        prepare = _runner(f)
     except TypeError:  # f cannot be hashed, so nothing can be remembered for the next call
-        run = _runner.__wrapped__(f)
+        prepare = _runner.__wrapped__(f)
 
     def circle_at(rho: float, count: int) -> _Circle:
-        return _circle(run, point, direction, rho, count, is_complex)
+        return _circle(prepare, point, direction, rho, count, is_complex)
 
     circles = [circle_at(rho, num_points) for rho in fixed]
     search = _Search(degree, num_points, epsilon, tolerance)
@@ -123,11 +127,16 @@ def cauchy_coefficients(
             circles.append(circle)
             if len(circles) == MAX_RADII or not (_relative_errors(circles, degree) > tolerance).any():
                 break
+        if circle.usable and count < num_points:  # the first, smaller circles only look for the scale
+            enough = search.resolved_by(circle) >= 0.6 * count or len(search.tried) >= MAX_PROBES
+            count = num_points if enough else count
+            rho = search.extrapolate(circle, degree, num_points) if enough else search.extrapolate(circle, count, count)
+            continue
         wanted = search.after_failure() if not circle.usable else search.after(circle)
-        if wanted is None and count == num_points:
-            break
-        if circle.usable:
-            count = num_points  # the first circles only look for the scale
+        if wanted is None:
+            if circle.usable or count == num_points:
+                break
+            count = num_points  # between a radius too small to say much and one too large: look with more points
         rho = wanted or rho
     if not circles:
         raise ValueError(
@@ -167,7 +176,7 @@ def _norms(arrays: list[np.ndarray]) -> np.ndarray:
     return np.sqrt(sum((np.abs(a) ** 2).reshape(len(a), -1).sum(1) for a in arrays))
 
 
-def _error_levels(scaled: np.ndarray, size: np.ndarray, epsilon: float) -> np.ndarray:
+def _error_levels(scaled: np.ndarray, size: np.ndarray, change: np.ndarray, epsilon: float) -> np.ndarray:
     """The error of every ``c_r ρ^r``: rounding, the same for all orders, and aliasing ``c_{r+P} ρ^{r+P}``.
 
     Where the spectrum has stopped falling its last orders are rounding. Where it still
@@ -182,13 +191,15 @@ def _error_levels(scaled: np.ndarray, size: np.ndarray, epsilon: float) -> np.nd
     orders = np.arange(count).reshape((-1,) + (1,) * (scaled.ndim - 1))
     aliasing = np.where(falling, last * ratio**orders, 0.0)
     zeroth = np.abs(scaled[0])
-    rounding = np.where(falling, np.where(zeroth > 2 * last, zeroth, 0.0), last) + epsilon * size
+    # where orders still fall at the end, rounding is below them, and no more than that of the function's values
+    hidden = np.maximum(np.where(zeroth > 2 * last, zeroth, 0.0), np.minimum(last, epsilon * size))
+    rounding = np.where(falling, hidden, last) + epsilon * change
     return 4 * (rounding + aliasing)
 
 
 @functools.lru_cache(maxsize=16)
 def _runner(f: Callable) -> Callable:
-    """Compiled ``(point, direction, t) -> f(point), parts of f(point + t direction) - f(point)``."""
+    """Makes compiled programs ``(point, direction, t) -> f(point), parts of f(point + t direction) - f(point)``."""
 
     def at(point: Any, direction: Any, t: tuple) -> Any:
         def jet(p: Any, d: Any) -> Jet:
@@ -202,22 +213,35 @@ def _runner(f: Callable) -> Callable:
         jets = [x if isinstance(x, Jet) else Jet(x, algebra.zeros(x)) for x in leaves]
         return tree.unflatten([x.primal for x in jets]), [x.parts[0] for x in jets]
 
-    over_points = jax.vmap(at, (None, None, 0), (None, 0), axis_name="points")
-    return jax.jit(over_points)
+    over_points = jax.jit(jax.vmap(at, (None, None, 0), (None, 0), axis_name="points"))
+    programs: dict[Any, Callable] = {}
+
+    def prepare(*args: Any) -> Callable:
+        shapes = jax.tree.map(lambda x: (x.shape, x.dtype), args)
+        key = tuple(jax.tree.leaves(shapes)), jax.tree.structure(args)
+        if key not in programs:  # compiled before it is called from several lanes
+            programs[key] = over_points.lower(*args).compile()
+        return programs[key]
+
+    return prepare
 
 
-def _circle(run: Callable, point: Any, direction: Any, rho: float, count: int, is_complex: bool) -> _Circle:
+def _circle(prepare: Callable, point: Any, direction: Any, rho: float, count: int, is_complex: bool) -> _Circle:
     used = count if is_complex else count // 2 + 1  # on a real line f(t̄) is the conjugate of f(t)
     t = rho * np.exp(2j * np.pi * np.arange(used) / count)
     dtype = jnp.result_type(*[p.dtype for p in jax.tree.leaves(point)])
-    size = CHUNK if is_complex else CHUNK // 2 + 1
-    size = min(size, used)
-    found = []
-    for start in range(0, used, size):
-        chunk = np.resize(t[start : start + size], size)  # the last one is filled up, so that one program serves all
-        value, parts = run(point, direction, (jnp.asarray(chunk.real, dtype), jnp.asarray(chunk.imag, dtype)))
-        found.append([np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64) for re, im in parts])
-    differences = [np.concatenate(chunks)[:used] for chunks in zip(*found, strict=True)]
+    size = min(LANE, used)
+    # the last chunk is filled up, so that one program serves all
+    chunks = [np.resize(t[start : start + size], size) for start in range(0, used, size)]
+
+    def arguments(points: np.ndarray) -> tuple:
+        return point, direction, (jnp.asarray(points.real, dtype), jnp.asarray(points.imag, dtype))
+
+    program, each = prepare(*arguments(chunks[0])), (arguments(points) for points in chunks)
+    found = list(side_by_side(program, each, lanes(used, LANE)))
+    value = found[0][0]
+    parts = [[np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64) for re, im in out[1]] for out in found]
+    differences = [np.concatenate(of_leaf)[:used] for of_leaf in zip(*parts, strict=True)]
     leaves, tree = jax.tree.flatten(value)
     s: Any
     scaled, errors = [], []
@@ -229,8 +253,8 @@ def _circle(run: Callable, point: Any, direction: Any, rho: float, count: int, i
                 s = np.fft.fft(difference, axis=0) / count
             else:
                 s = np.fft.hfft(difference, n=count, axis=0).astype(complex) / count
-            level = np.abs(leaf) + np.abs(difference).max(0)
-            errors.append(_error_levels(s, level, float(jnp.finfo(leaf.dtype).eps)))
+            change = np.abs(difference).max(0)
+            errors.append(_error_levels(s, np.abs(leaf) + change, change, float(jnp.finfo(leaf.dtype).eps)))
         s[0] = 0
         scaled.append(s)
     return _Circle(rho, [np.asarray(v) for v in leaves], scaled, errors, tree)
@@ -267,34 +291,40 @@ class _Search:
     def after(self, circle: _Circle) -> float | None:
         """Where to look next; ``None`` when no circle promises more."""
         rho, noise = self.tried[-1]
-        count = len(circle.scaled[0])
-        if count == self.num_points and noise > 1e4:
+        if noise > 1e4:
             smaller = [r for r, _ in self.tried if r < rho]
             return self._between(max(smaller), rho) if smaller else rho / 1.5
         above = min((r for r, _ in self.tried if r > rho), default=np.inf)
-        wanted = self._extrapolate(circle)
-        if count == self.num_points and wanted < 1.15 * rho:
-            wanted = 2 * rho
-        return wanted if wanted < 0.9 * above else self._between(rho, above)
+        if self.resolved_by(circle) >= 0.8 * self.degree:  # nearly there: no further than the worst order asks for
+            lacking = _relative_errors([circle], self.degree) / self.tolerance
+            wanted = rho * float(np.clip(np.max(lacking ** (1 / np.arange(1, self.degree + 1))), 1.02, 1.07))
+        else:
+            wanted = self.extrapolate(circle, self.degree, self.num_points)
+            if wanted < 1.02 * rho:
+                wanted = 2 * rho
+        return wanted if wanted < 0.97 * above else self._between(rho, above)
 
     def _between(self, low: float, high: float) -> float | None:
-        return float(np.sqrt(low * high)) if high > 1.3 * low else None
+        return float(np.sqrt(low * high)) if high > 1.1 * low else None
 
-    def _extrapolate(self, circle: _Circle) -> float:
-        """Assume ``|c_r| ρ^r ~ q^r``, as at the last orders that are resolved.
+    def resolved_by(self, circle: _Circle) -> int:
+        """The highest order that stands ten times above the errors (0 if none does)."""
+        above = np.flatnonzero(circle.spectrum()[1:] > 10 * _norms(circle.errors)[1:])
+        return int(above.max()) + 1 if len(above) > 1 else 0
+
+    def extrapolate(self, circle: _Circle, degree: int, num_points: int) -> float:
+        """The radius for a degree, as if ``|c_r| ρ^r ~ q^r`` went on as at the last orders that are resolved.
 
         The relative error of the highest order is ``ε q^-degree`` from rounding and ``q^P`` from aliasing, equal
         at ``q = ε^{1/(degree + P)}``; no more is asked for than the tolerance.
         """
-        s = circle.spectrum()
-        resolved = np.flatnonzero(s[1:] > 10 * _norms(circle.errors)[1:]) + 1
-        if len(resolved) < 2:
+        s, top = circle.spectrum(), self.resolved_by(circle)
+        if not top:
             return circle.radius * 4
-        top = int(resolved.max())
         step = max(1, min(8, top // 2))
         q = (s[top] / s[top - step]) ** (1 / step) if s[top - step] > 0 else 1.0
-        balanced = self.epsilon ** (1 / (self.degree + self.num_points))
-        enough = (100 * self.epsilon / self.tolerance) ** (1 / self.degree)
+        balanced = self.epsilon ** (1 / (degree + num_points))
+        enough = (100 * self.epsilon / self.tolerance) ** (1 / degree)
         return circle.radius * float(np.clip(min(balanced, enough) / max(q, 1e-3), 1 / 16, 16))
 
 

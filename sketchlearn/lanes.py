@@ -1,0 +1,61 @@
+"""Running one compiled program on several inputs side by side.
+
+A program of many small arrays leaves half of a CPU's cores idle: each of its operations is too small
+to be split. Running it on two halves of a block at once, in two threads (JAX releases Python's lock while it
+computes), took a third off the time of sketching on two cores.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+MOST = 8
+
+
+def lanes(work: int, least: int) -> int:
+    """How many lanes to split ``work`` into: one for each core of a CPU, none below ``least``; else one."""
+    if jax.default_backend() != "cpu":
+        return 1  # an accelerator is kept busy by one program
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, MOST, work // least))
+
+
+def side_by_side(program: Callable, arguments: Iterable[tuple], width: int) -> Iterator[Any]:
+    """Yield ``program(*args)`` for every tuple of arguments, in order, with up to ``width`` running at once.
+
+    The arguments are made by the calling thread, and the program should be compiled: JAX's
+    settings (the precision, for one) belong to a thread. No more results than ``width`` are held; an
+    exception stops what has not begun.
+
+    Example:
+        >>> list(side_by_side(lambda x: x * x, [(1,), (2,), (3,)], width=2))
+        [1, 4, 9]
+    """
+    if width <= 1:
+        for args in arguments:
+            yield program(*args)
+        return
+    wide = jnp.result_type(float) == jnp.float64
+
+    def finish(args: tuple) -> Any:
+        with jax.enable_x64(wide):
+            return jax.block_until_ready(program(*args))
+
+    waiting: deque = deque()
+    pool = ThreadPoolExecutor(width)
+    try:
+        for args in arguments:
+            if len(waiting) == width:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(finish, args))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
