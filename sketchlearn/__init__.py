@@ -12,7 +12,7 @@ from . import reference as reference
 from . import taylor as taylor
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import UnsupportedPrimitive as UnsupportedPrimitive
-from .sketching import Prediction as Prediction
+from .prediction import Prediction as Prediction
 from .sketching import Sketch as Sketch
 from .sketching import sketch as sketch
 from .spaces import Candidates as Candidates

@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .interpolation import Fitted
+
+DECAY = 0.6  # of Taylor terms from one order to the next, as on microgpt with deletions of 1 to 30%
+
 
 class Terms(NamedTuple):
     """Estimates of ``P_r(z)``, r = 1..k, for B deletions and Q queries."""
@@ -18,6 +22,7 @@ class Terms(NamedTuple):
     terms: np.ndarray  # (B, k, Q)
     covariance: np.ndarray  # (B, k, k, Q), of the estimates
     change: np.ndarray | None = None  # (B, Q) where it is not the sum of the terms
+    first: np.ndarray | None = None  # (B, Q), root sum of squares of the coordinates' own first-order terms
 
 
 def mean(inner: np.ndarray, coefficients: np.ndarray, dim: int) -> Terms:
@@ -45,6 +50,22 @@ def mean(inner: np.ndarray, coefficients: np.ndarray, dim: int) -> Terms:
             second = (same + mixed).real / (2 * m)
             covariance[:, r, s] = covariance[:, s, r] = (second - terms[:, r] * terms[:, s]) / max(m - 1, 1)
     return Terms(terms, covariance)
+
+
+def with_fits(inner: np.ndarray, fits: list[Fitted], dim: int, first: np.ndarray | None = None) -> Terms:
+    """Fits of every order, plus the mean over directions of what they leave: unbiased, and exact where a fit is.
+
+    Args:
+        inner: (m, B) complex.
+        fits: one for each order.
+        dim: q.
+        first: passed on, see :class:`Terms`.
+    """
+    found = mean(inner, np.stack([fit.residuals for fit in fits], 1), dim)
+    covariance = found.covariance.copy()
+    for r, fit in enumerate(fits):
+        covariance[:, r, r] += fit.variance
+    return Terms(found.terms + np.stack([fit.values for fit in fits], 1), covariance, first=first)
 
 
 def median_of_means(inner: np.ndarray, coefficients: np.ndarray, dim: int, num_groups: int) -> Terms:
@@ -81,9 +102,15 @@ def groups_for(failure: float, num_directions: int) -> int:
 
 
 def significant(found: Terms) -> np.ndarray:
-    """Which orders to use, (B, k, Q): all before the first whose standard error exceeds its size; always the first."""
-    errors = standard_errors(found)
-    ok = np.abs(found.terms) >= errors
+    """Which orders to use, (B, k, Q): all before the first that is lost in noise; always the first.
+
+    An order is kept if its size exceeds its standard error, and if that error is below a quarter of the largest
+    term so far: terms that decay are no larger than that, so a noisier estimate would add more noise than it
+    removes truncation.
+    """
+    errors, size = standard_errors(found), np.abs(found.terms)
+    ok = size >= errors
+    ok[:, 1:] &= errors[:, 1:] <= np.maximum.accumulate(size, 1)[:, :-1] / 4
     ok[:, 0] = True
     return np.cumprod(ok, axis=1).astype(bool)
 
@@ -93,22 +120,30 @@ def standard_errors(found: Terms) -> np.ndarray:
     return np.sqrt(np.maximum(np.einsum("brrq->brq", found.covariance), 0))
 
 
-def truncation(terms: np.ndarray, used: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The size of what the used orders leave out, (B, Q), and whether the terms decay, (B, Q).
+def truncation(terms: np.ndarray, used: np.ndarray, first: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The size of what the used orders leave out, (B, Q), and whether the used terms decay, (B, Q).
 
-    The last used term is continued geometrically at the rate of the last two; where
-    a next order was measured but dropped, its size or its error, whichever is larger.
+    The used terms are continued by one order: each shrinks by the factor ``DECAY`` an order (or by that of the
+    last two, if they decay more slowly), and the largest continuation counts, because a single term may be
+    small by cancellation.
+
+    Args:
+        terms: (B, k, Q).
+        used: (B, k, Q) booleans, a leading run of orders.
+        first: (B, Q), the size of the first order without cancellation between coordinates, where it is known.
     """
-    k = terms.shape[1]
     count = used.sum(1)
     size = np.abs(terms)
+    if first is not None:
+        size = np.concatenate([np.maximum(size[:, :1], first[:, None]), size[:, 1:]], 1)
 
-    def at(array: np.ndarray, index: Any) -> np.ndarray:
-        return np.take_along_axis(array, np.clip(index, 0, k - 1)[:, None], 1)[:, 0]
+    def at(index: Any) -> np.ndarray:
+        return np.take_along_axis(np.abs(terms), np.clip(index, 0, terms.shape[1] - 1)[:, None], 1)[:, 0]
 
-    last, before = at(size, count - 1), at(size, count - 2)
-    rate = np.where(count > 1, last / np.where(before > 0, before, 1), 0.5)
-    decays = (rate < 1) | (count < 2)
-    continued = last * np.where(decays, rate / np.maximum(1 - rate, 1e-9), 1.0)
-    dropped = np.maximum(at(size, count), at(errors, count))
-    return np.where(count < k, dropped, continued), decays
+    last, before = at(count - 1), at(count - 2)
+    decays = (count < 2) | (last < before)
+    slow = (count > 1) & (last > DECAY * before)
+    rate = np.where(slow, np.minimum(last / np.where(before > 0, before, 1), 1.0), DECAY)
+    ahead = count[:, None] - np.arange(terms.shape[1])[:, None]  # orders from each term to the first left out
+    continued = np.where(used, size * rate[:, None] ** np.maximum(ahead, 0), 0.0)
+    return continued.max(1), decays

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
-from statistics import NormalDist
 from typing import Any
 
 import jax
@@ -19,51 +18,19 @@ from . import estimators
 from .algebra import Algebra, Jet, StackedSeries, series
 from .directions import directions
 from .errors import check_count, check_degree, check_dtype, check_key
+from .interpolation import Fitted, Interpolant
 from .lanes import lanes, side_by_side
+from .prediction import Prediction, predict_from
 from .progress import track
 from .spaces import Space
 from .taylor.interpreter import Context
 from .taylor.transform import evaluate, push_forward
 
 LARGEST_BLOCK = 128  # larger blocks were not faster on a CPU
+ESTIMATORS = ("auto", "mean", "median_of_means", "least_squares", "kernel")
+MOST_EQUATIONS = 4096  # of a fit, which takes the cube of their number: 20 s; above, the mean alone is used
+PROBED_PARAMETERS = 512
 SMALLEST_LANE = 32  # below, each operation is too small to be fast
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a sketch says about deletions, in the unit of the query.
-
-    Shapes are for one deletion and a scalar query; a stack of B deletions adds a leading axis B,
-    a query with several outputs adds its own axes last.
-
-    Attributes:
-        value: the query after the deletion, ``baseline + change``.
-        baseline: the query with nothing deleted (exact).
-        change: the sum of the orders used.
-        terms: (k,), the estimated Taylor terms ``P_1(x) .. P_k(x)``.
-        standard_errors: (k,), of each term.
-        standard_error: of the change.
-        truncation: estimated size of the orders left out.
-        orders_used: (k,) booleans.
-        warnings: what the reader should know, in words.
-    """
-
-    value: np.ndarray
-    baseline: np.ndarray
-    change: np.ndarray
-    terms: np.ndarray
-    standard_errors: np.ndarray
-    standard_error: np.ndarray
-    truncation: np.ndarray
-    orders_used: np.ndarray
-    warnings: tuple[str, ...]
-
-    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper end: ``value ± (z · standard_error + truncation)``, z the normal quantile."""
-        if not 0 < level < 1:
-            raise ValueError(f"level must be between 0 and 1, got {level!r}.")
-        width = NormalDist().inv_cdf((1 + level) / 2) * self.standard_error + self.truncation
-        return self.value - width, self.value + width
 
 
 class Sketch:
@@ -84,6 +51,7 @@ class Sketch:
         self.parameters, self.coefficients = parameters, coefficients
         self.num_directions = len(jax.tree.leaves(coefficients)[0])
         self._measured: dict[int, tuple] = {}
+        self._interpolants: dict[tuple[int, bool], Interpolant] = {}
 
     def __repr__(self) -> str:
         return f"Sketch({self.num_directions} directions, degree {self.degree}, {self.space!r}, key={self.key})"
@@ -118,11 +86,11 @@ class Sketch:
         self._measured[id(query)] = (query, baseline, c[:, 1:])
         return baseline, c[:, 1:]
 
-    def inner_products(self, coordinates: np.ndarray) -> np.ndarray:
-        """``<ψ_i, z> = Σ_j conj(ψ_ij) z_j`` for coordinates (B, q): shape (m, B), complex128."""
+    @functools.cached_property
+    def directions(self) -> np.ndarray:
+        """The directions ψ_i, (m, q) complex128, drawn again from the seed."""
         re, im = directions(self.key, jnp.arange(self.num_directions), self.space.dim)
-        psi = np.asarray(re, np.float64) - 1j * np.asarray(im, np.float64)
-        return psi @ coordinates.T
+        return np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64)
 
     def predict(self, query: Callable, delete: Any, estimator: str = "auto", failure: float = 0.05) -> Prediction:
         """Predict a query after deletions: ``f(x) ≈ f(0) + Σ_r P_r(x)``.
@@ -133,8 +101,11 @@ class Sketch:
             query: a function of what ``train`` returns, with real output.
             delete: what to delete, as the space of the sketch reads it: positions, a mask, group names, or a
                 stack of them.
-            estimator: ``"mean"`` (all orders, unbiased), ``"median_of_means"`` (all orders, robust), or
-                ``"auto"``: the mean of the orders before the first whose standard error exceeds its size.
+            estimator: ``"mean"`` (the paper's), ``"median_of_means"`` (robust), ``"least_squares"`` (order one
+                solved for: exact once 2m >= q; the mean of the others), ``"kernel"`` (every order fitted, exact
+                once 2m >= C(q+r-1, r), and the mean of what the fits leave), or ``"auto"``: ``"kernel"``,
+                stopping before the first order that is lost in noise (see ``orders_used``). All but the median are
+                unbiased as long as no order is dropped.
             failure: δ of the median of means.
 
         Returns:
@@ -150,8 +121,8 @@ class Sketch:
 
         Source: Gunn, "How to sketch a learning algorithm", arXiv:2604.07328.
         """
-        if estimator not in ("auto", "mean", "median_of_means"):
-            raise ValueError(f'estimator must be "auto", "mean" or "median_of_means", got {estimator!r}.')
+        if estimator not in ESTIMATORS:
+            raise ValueError(f"estimator must be one of {', '.join(map(repr, ESTIMATORS))}, got {estimator!r}.")
         fewest = 4 if estimator == "median_of_means" else 2
         if self.num_directions < fewest:
             raise ValueError(
@@ -159,54 +130,56 @@ class Sketch:
                 f"{self.num_directions}."
             )
         z = self.space.locate(delete)
+        stack = np.atleast_2d(z)
         baseline, c = self.measure(query)
-        inner = self.inner_products(np.atleast_2d(z))
+        inner = self.directions.conj() @ stack.T
         flat = c.reshape(*c.shape[:2], -1).astype(np.complex128)
         if estimator == "median_of_means":
             groups = estimators.groups_for(failure, self.num_directions)
             found = estimators.median_of_means(inner, flat, self.space.dim, groups)
-        else:
+        elif estimator == "mean":
             found = estimators.mean(inner, flat, self.space.dim)
+        else:
+            orders = 1 if estimator == "least_squares" else self.degree
+            rounding = float(np.finfo(c.dtype).eps)
+            fits = [
+                self._fit(r, flat[:, r - 1], stack, rounding, fitted=r <= orders) for r in range(1, self.degree + 1)
+            ]
+            first = None
+            if self._interpolant(1, False).determined:  # each coordinate's own effect is known
+                each = self._interpolant(1, False).fit(flat[:, 0], np.eye(self.space.dim)).values
+                first = np.sqrt(stack**2 @ each**2)
+            found = estimators.with_fits(inner, fits, self.space.dim, first)
         used = estimators.significant(found) if estimator == "auto" else np.ones(found.terms.shape, bool)
-        errors = estimators.standard_errors(found)
-        change = (found.terms * used).sum(1) if found.change is None else found.change
-        spread = np.sqrt(np.maximum(np.einsum("brsq,brq,bsq->bq", found.covariance, used, used), 0))
-        missing, decays = estimators.truncation(found.terms, used, errors)
+        return predict_from(found, baseline, z.ndim > 1, used)
 
-        def shaped(array: np.ndarray) -> np.ndarray:
-            full = array.reshape(*array.shape[:-1], *baseline.shape)
-            return full if z.ndim > 1 else full[0]
+    def _fit(self, order: int, coefficients: np.ndarray, z: np.ndarray, rounding: float, fitted: bool) -> Fitted:
+        """The fit of one order that leaves least: with all coordinates alike, or scaled by what they do; or none."""
+        unknowns = math.comb(self.space.dim + order - 1, order)
+        if not fitted or 2 * min(self.num_directions, unknowns) > MOST_EQUATIONS:
+            nothing = np.zeros((len(z), coefficients.shape[1]))
+            return Fitted(nothing, coefficients, nothing)
+        best = self._interpolant(order, False).fit(coefficients, z, rounding)
+        if order > 1 and not self._interpolant(order, False).determined:
+            other = self._interpolant(order, True).fit(coefficients, z, rounding)
+            better = (np.abs(other.residuals) ** 2).sum(0) < (np.abs(best.residuals) ** 2).sum(0)
+            best = Fitted(*(np.where(better, a, b) for a, b in zip(other, best, strict=True)))
+        return best
 
-        flat_base = baseline.reshape(-1).astype(np.float64)
-        return Prediction(
-            value=shaped(flat_base + change),
-            baseline=baseline.astype(np.float64),
-            change=shaped(change),
-            terms=shaped(found.terms),
-            standard_errors=shaped(errors),
-            standard_error=shaped(spread),
-            truncation=shaped(missing),
-            orders_used=shaped(used),
-            warnings=_warnings(found.terms, errors, used, decays),
-        )
+    def _interpolant(self, order: int, scaled: bool) -> Interpolant:
+        if (order, scaled) not in self._interpolants:
+            self._interpolants[order, scaled] = Interpolant(self.directions, order, self._scales if scaled else None)
+        return self._interpolants[order, scaled]
 
-
-def _warnings(terms: np.ndarray, errors: np.ndarray, used: np.ndarray, decays: np.ndarray) -> tuple[str, ...]:
-    """What a reader of these predictions should know."""
-    out = []
-    count = used.shape[0] * used.shape[2]
-    if not used.all():
-        dropped = [f"{(~used[:, r]).sum()} at order {r + 1}" for r in range(used.shape[1]) if not used[:, r].all()]
-        out.append(f"orders dropped because noise exceeds them, of {count} predictions: {', '.join(dropped)}.")
-    noisy = (np.abs(terms[:, 0]) < errors[:, 0]).sum()
-    if noisy:
-        out.append(f"noise dominates even the first order in {noisy} of {count} predictions: use more directions.")
-    if not decays.all():
-        out.append(
-            f"the terms do not decay in {(~decays).sum()} of {count} predictions: the deletion may lie outside the "
-            "radius in which the series can be trusted, or the last order is noise."
-        )
-    return tuple(out)
+    @functools.cached_property
+    def _scales(self) -> np.ndarray:
+        """How much each coordinate moves the parameters at first order, squared, (q,): a guess for higher orders."""
+        first = [np.asarray(c[:, 0]).reshape(self.num_directions, -1) for c in jax.tree.leaves(self.coefficients)]
+        every = np.concatenate(first, 1)
+        chosen = np.random.default_rng(0).permutation(every.shape[1])[:PROBED_PARAMETERS]  # plenty for a length
+        effects = self._interpolant(1, False).fit(every[:, chosen].astype(complex), np.eye(self.space.dim))
+        size = (effects.values**2).sum(1)
+        return size / size.mean() + 1e-6 if size.any() else np.ones_like(size)
 
 
 def sketch(

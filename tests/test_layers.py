@@ -11,13 +11,22 @@ ROWS = {
     1: {"_jax_compat", "algebra", "directions", "spaces", "datasets"},
     2: {"taylor", "models"},
     3: {"microgpt", "reference"},
-    4: {"estimators", "sketching"},
+    4: {"interpolation", "estimators", "prediction", "sketching"},
     5: {"stability", "figures"},
     6: {"plotting", "cli"},
 }
 ROW = {module: row for row, modules in ROWS.items() for module in modules}
 # Within a row these may see each other; everywhere else a row is flat.
-SAME_ROW = {("taylor", "taylor"), ("sketching", "estimators"), ("figures", "stability"), ("cli", "plotting")}
+SAME_ROW = {
+    ("taylor", "taylor"),
+    ("estimators", "interpolation"),
+    ("prediction", "estimators"),
+    ("sketching", "interpolation"),
+    ("sketching", "estimators"),
+    ("sketching", "prediction"),
+    ("figures", "stability"),
+    ("cli", "plotting"),
+}
 # A result draws itself; the drawing is imported when it is asked for.
 LATE = {("stability", "plotting")}
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

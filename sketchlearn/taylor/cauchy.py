@@ -297,7 +297,7 @@ class _Search:
         above = min((r for r, _ in self.tried if r > rho), default=np.inf)
         if self.resolved_by(circle) >= 0.8 * self.degree:  # nearly there: no further than the worst order asks for
             lacking = _relative_errors([circle], self.degree) / self.tolerance
-            wanted = rho * float(np.clip(np.max(lacking ** (1 / np.arange(1, self.degree + 1))), 1.02, 1.07))
+            wanted = rho * float(np.clip(1.005 * np.max(lacking ** (1 / np.arange(1, self.degree + 1))), 1.02, 1.1))
         else:
             wanted = self.extrapolate(circle, self.degree, self.num_points)
             if wanted < 1.02 * rho:

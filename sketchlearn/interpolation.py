@@ -1,0 +1,140 @@
+"""Interpolating one Taylor order from its values along the directions of a sketch.
+
+``P_r`` is a homogeneous polynomial with real coefficients, and ``c_i = P_r(ψ_i)`` are two real equations
+about it each. With the Bombieri inner product, ``P(x) = <P, (x·)^r>``, these polynomials form a
+reproducing-kernel space with kernel ``k(x, y) = (x·y)^r``, so the polynomial of least norm that satisfies all
+equations is known in closed form. It *is* ``P_r`` once the 2m equations determine it, ``2m >= C(q+r-1, r)``: for
+r = 1 this is least squares. Below that it is a fit, too small where the equations say nothing.
+
+A fit may be wrong without knowing it, so it is used as a control variate: the mean over directions of what each
+direction's own fit, made without it, leaves of its coefficient is added back. The sum is unbiased for every
+polynomial, and its noise is that of the residuals.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+SHRINKAGES = (1e-8, 1e-4, 1e-2, 1e-1, 1.0, 10.0)  # relative to the mean eigenvalue of the Gram matrix
+SPARE = 8  # directions beyond those that determine a polynomial twice
+
+
+class Fitted(NamedTuple):
+    """A fit of one order for B deletions and Q queries.
+
+    Attributes:
+        values: (B, Q), the fit at the deletions; for a fit that leaves residuals, the average over the fits that
+            leave out one direction.
+        residuals: (m, Q) complex, what the fit without direction i leaves of ``c_i``; zero where it is exact.
+        variance: (B, Q), of ``values`` by rounding and other noise of the coefficients, where the fit is exact.
+    """
+
+    values: np.ndarray
+    residuals: np.ndarray
+    variance: np.ndarray
+
+
+class Interpolant:
+    """The equations of one order along m directions, factorised once for all queries and deletions.
+
+    Args:
+        directions: (m, q) complex, the ``ψ_i``.
+        order: r.
+        scales: (q,) positive, or ``None``: how much each coordinate is expected to matter. The kernel
+            becomes ``(Σ_j s_j x_j y_j)^r``; what is exact stays exact.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> psi = rng.normal(size=(3, 2)) + 1j * rng.normal(size=(3, 2))
+        >>> c = psi @ np.array([[5.0], [7.0]])                              # a linear function of two variables
+        >>> Interpolant(psi, 1).fit(c, np.array([[1.0, 1.0]])).values.round(6).tolist()
+        [[12.0]]
+
+    Source: minimal-norm interpolation and its leave-one-out residuals in closed form are textbook
+    (Wahba, "Spline models for observational data", 1990); the Bombieri inner product is the one of
+    Gunn, arXiv:2604.07328.
+    """
+
+    def __init__(self, directions: np.ndarray, order: int, scales: np.ndarray | None = None):
+        m, q = directions.shape
+        self.order, self.scales = order, np.ones(q) if scales is None else np.asarray(scales, float)
+        self.unknowns = math.comb(q + order - 1, order)
+        self.determined = 2 * m >= self.unknowns
+        # twice as many equations as unknowns are plenty, and the cost is the cube of their number
+        self.num_used = min(m, self.unknowns + SPARE) if self.determined else m
+        self.psi = directions[: self.num_used] * np.sqrt(self.scales)
+        # the equations are Re P(ψ) and Im P(ψ): their Gram matrix from (ψ_i·ψ_j)^r and (conj(ψ_i)·ψ_j)^r
+        plain, mixed = (self.psi @ self.psi.T) ** order, (self.psi.conj() @ self.psi.T) ** order
+        both = (plain + mixed).imag / 2
+        gram = np.block([[(mixed + plain).real / 2, both], [both.T, (mixed - plain).real / 2]])
+        self.eigenvalues, self.vectors = np.linalg.eigh(gram)
+
+    @functools.cached_property
+    def _squares(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        re, im = np.split(self.vectors, 2)
+        return re * re, im * im, re * im
+
+    def _cross(self, z: np.ndarray) -> np.ndarray:
+        """The inner products (2m, B) of the equations with the evaluations at z."""
+        powers = (self.psi @ (np.sqrt(self.scales) * z).T) ** self.order
+        return np.concatenate([powers.real, powers.imag])
+
+    def fit(self, coefficients: np.ndarray, z: np.ndarray, rounding: float = 2.2e-16) -> Fitted:
+        """Fit the coefficients (m, Q) and evaluate at coordinates z (B, q).
+
+        ``rounding`` is the relative precision in which the coefficients were computed.
+        """
+        used = coefficients[: self.num_used]
+        y = np.concatenate([used.real, used.imag])
+        if not self.determined:
+            return self._shrunk(y, z)
+        values, variance = self._exact(y, z, rounding)
+        return Fitted(values, np.zeros_like(coefficients, complex), variance)
+
+    def _exact(self, y: np.ndarray, z: np.ndarray, rounding: float) -> tuple[np.ndarray, np.ndarray]:
+        """The solution where the equations determine the polynomial; noise is read off what they contradict."""
+        equations = len(y)
+        u, values = self.vectors[:, -self.unknowns :], self.eigenvalues[-self.unknowns :]
+        at = (u.T @ self._cross(z)) / values[:, None]  # of the kept eigenvectors: weights of the equations
+        inside = u.T @ y
+        spare = equations - self.unknowns
+        contradicted = ((y - u @ inside) ** 2).sum(0) / spare if spare else 0.0
+        noise = np.maximum(contradicted, rounding**2 * (y**2).mean(0))
+        variance = (at**2).sum(0)[:, None] * noise
+        return at.T @ inside, variance
+
+    def _shrunk(self, y: np.ndarray, z: np.ndarray) -> Fitted:
+        """A fit for fewer equations than unknowns: the shrinkage with the least leave-one-out error, or none."""
+        m = len(y) // 2
+        cross, inside = self.vectors.T @ self._cross(z), self.vectors.T @ y
+        left = y[:m] + 1j * y[m:]
+        best, chosen = (np.abs(left) ** 2).sum(0), np.full(y.shape[1], -1)
+        mean_eigenvalue = self.eigenvalues.mean()
+        for i, shrinkage in enumerate(SHRINKAGES):
+            residuals = self._left_out(inside, shrinkage * mean_eigenvalue)
+            size = (np.abs(residuals) ** 2).sum(0)
+            better = size < best
+            left = np.where(better, residuals, left)
+            best, chosen = np.where(better, size, best), np.where(better, i, chosen)
+        values = np.zeros((z.shape[0], y.shape[1]))
+        for i in np.unique(chosen[chosen >= 0]):
+            of = chosen == i
+            inverse = 1 / (self.eigenvalues.clip(0) + SHRINKAGES[i] * mean_eigenvalue)
+            weights = cross * inverse[:, None]
+            out = np.concatenate([left[:, of].real, left[:, of].imag])
+            # the fit without direction i differs from the fit by (weights of i)·(residual of i)
+            values[:, of] = weights.T @ (inside[:, of] - self.vectors.T @ out / m)
+        return Fitted(values, left, np.zeros_like(values))
+
+    def _left_out(self, inside: np.ndarray, shrinkage: float) -> np.ndarray:
+        """What the fit without direction i leaves of its coefficient: ``A_ii^{-1} (A y)_i``, 2 by 2 blocks of ``A``."""
+        inverse = 1 / (self.eigenvalues.clip(0) + shrinkage)
+        re, im = np.split(self.vectors @ (inside * inverse[:, None]), 2)
+        a, d, b = ((s @ inverse)[:, None] for s in self._squares)
+        determinant = a * d - b * b
+        return ((d * re - b * im) + 1j * (a * im - b * re)) / determinant

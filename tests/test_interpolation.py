@@ -1,0 +1,214 @@
+"""Fits of one order: exact where the equations suffice, unbiased where they do not."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sketchlearn as sl
+from sketchlearn import estimators
+from sketchlearn.directions import directions
+from sketchlearn.interpolation import Interpolant
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def draw(m, q, seed=0):
+    re, im = directions(seed, jnp.arange(m), q)
+    return np.asarray(re) + 1j * np.asarray(im)
+
+
+def polynomial(q, order, seed=0):
+    """A random form of one order as a function of points (B, q), real or complex."""
+    tensor = np.random.default_rng(seed).normal(size=(q,) * order)
+
+    def value(x):
+        return np.array([contract(tensor, row, order) for row in x])[:, None]
+
+    return value
+
+
+def contract(tensor, row, order):
+    for _ in range(order):
+        tensor = tensor @ row
+    return tensor
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize(("q", "order"), [(1, 1), (1, 3), (5, 1), (4, 2), (3, 3), (2, 5)])
+def test_a_form_is_recovered_exactly_once_there_are_as_many_equations_as_coefficients(q, order, scaled):
+    form, z = polynomial(q, order), np.random.default_rng(1).normal(size=(7, q))
+    m = math.ceil(math.comb(q + order - 1, order) / 2) + 1
+    scales = np.linspace(0.5, 2, q) if scaled else None
+    psi = draw(m, q)
+    found = Interpolant(psi, order, scales).fit(form(psi), z)
+    # random equations, one or two more than unknowns: the condition of the Gram matrix stays below 1e8
+    np.testing.assert_allclose(found.values, form(z), rtol=1e-7, atol=1e-7 * np.abs(form(z)).max())
+    assert not found.residuals.any()
+    assert (np.sqrt(found.variance) < 1e-6 * np.abs(form(z)).max()).all()
+
+
+def test_one_equation_too_few_is_not_called_exact():
+    form, psi = polynomial(4, 2), draw(4, 4)  # 8 equations, 10 unknowns
+    interpolant = Interpolant(psi, 2)
+    assert not interpolant.determined
+    assert np.abs(interpolant.fit(form(psi), np.eye(4)).residuals).max() > 1e-3
+
+
+def test_noise_of_the_coefficients_shows_in_the_variance_where_equations_are_to_spare():
+    form, z, rng = polynomial(5, 1), np.eye(5), np.random.default_rng(2)
+    off, said = [], []
+    for seed in range(200):
+        psi = draw(10, 5, seed)
+        noisy = form(psi) + 1e-3 * (rng.normal(size=(10, 1)) + 1j * rng.normal(size=(10, 1)))
+        found = Interpolant(psi, 1).fit(noisy, z)
+        off.append(found.values - form(z))
+        said.append(found.variance)
+    # 1,000 squares of normal numbers, in groups of five that share a draw: the ratio is known to 10%
+    assert np.mean(np.square(off)) == pytest.approx(np.mean(said), rel=0.3)
+
+
+def test_residuals_are_those_of_fits_made_again_without_each_direction():
+    form, z, m = polynomial(6, 2), np.random.default_rng(3).normal(size=(4, 6)), 7
+    psi = draw(m, 6)
+    interpolant = Interpolant(psi, 2)
+    y = form(psi)
+    inside = interpolant.vectors.T @ np.concatenate([y.real, y.imag])
+    shrinkage = 0.01
+    in_closed_form = interpolant._left_out(inside, shrinkage)
+    for i in range(m):
+        keep = np.arange(m) != i
+        less = Interpolant(psi[keep], 2)
+        out = np.concatenate([y[keep].real, y[keep].imag])
+        alpha = less.vectors @ ((less.vectors.T @ out) / (less.eigenvalues + shrinkage)[:, None])
+        # evaluated at ψ_i by linearity in its real and imaginary equations
+        plain, mixed = (less.psi @ psi[i]) ** 2, (less.psi.conj() @ psi[i]) ** 2
+        real = np.concatenate([(plain + mixed).real / 2, (plain - mixed).imag / 2])
+        imaginary = np.concatenate([(plain + mixed).imag / 2, (mixed - plain).real / 2])
+        predicted = alpha[:, 0] @ real + 1j * (alpha[:, 0] @ imaginary)
+        assert in_closed_form[i, 0] == pytest.approx(y[i, 0] - predicted, rel=1e-9)
+    assert z.shape == (4, 6)
+
+
+def test_a_fit_and_the_mean_of_what_it_leaves_are_unbiased_and_less_noisy_than_the_mean():
+    # 24 equations for 35 unknowns: far from exact. Averaged over 600 sketches.
+    q, order, m = 5, 3, 12
+    form, z = polynomial(q, order, seed=4), np.random.default_rng(5).normal(size=(1, q))
+    fitted, averaged, said = [], [], []
+    for seed in range(600):
+        psi = draw(m, q, seed)
+        inner, y = psi.conj() @ z.T, form(psi)
+        fit = Interpolant(psi, order).fit(y, z)
+        scale = math.comb(q + order - 1, order)
+        each = scale * (inner**order * fit.residuals).real
+        fitted.append(float(fit.values[0, 0] + each.mean()))
+        said.append(each.var(ddof=1) / m)
+        averaged.append(float(scale * (inner**order * y).real.mean()))
+    truth = float(form(z)[0, 0])
+    error = np.std(fitted) / math.sqrt(600)
+    # the shrinkage is chosen from all directions, the left-out one too: a bias of higher order than the noise
+    assert abs(np.mean(fitted) - truth) < 4 * error
+    assert np.std(fitted) < np.std(averaged)
+    assert np.mean(said) == pytest.approx(np.var(fitted), rel=0.35)  # heavy tails: twelve directions each
+
+
+def test_what_a_fit_cannot_explain_is_left_to_the_mean():
+    # values that no form of order 2 has: the fit would only add noise, so there is none
+    rng, psi = np.random.default_rng(6), draw(20, 40)
+    y = rng.normal(size=(20, 1)) + 1j * rng.normal(size=(20, 1))
+    found = Interpolant(psi, 2).fit(y, np.eye(40)[:3])
+    assert (np.abs(found.residuals) ** 2).sum() <= (np.abs(y) ** 2).sum()
+
+
+def test_scales_that_match_the_form_leave_less_than_equal_ones():
+    q = 12
+    weights = np.array([1.0] * 3 + [0.01] * 9)  # three coordinates matter
+    form = polynomial(q, 3, seed=7)
+    psi, z = draw(60, q), np.ones((1, q))
+    y = form(psi * weights)
+    left = [np.abs(Interpolant(psi, 3, s).fit(y, z).residuals).std() for s in (None, weights**2)]
+    assert left[1] < 0.2 * left[0]
+
+
+def test_least_squares_solve_the_first_order_and_average_the_others():
+    tensor = np.random.default_rng(8).normal(size=(2, 10))
+
+    def train(w):
+        x = 1 - w
+        return jnp.asarray(tensor) @ x + (jnp.asarray(tensor) @ x) ** 2
+
+    made = sl.sketch(train, sl.Examples(10), degree=2, num_directions=5, progress=False)  # 10 equations, 10 unknowns
+    found = made.predict(lambda p: p, [0, 3], estimator="least_squares")
+    mean = made.predict(lambda p: p, [0, 3], estimator="mean")
+    np.testing.assert_allclose(found.terms[0], tensor[:, [0, 3]].sum(1), rtol=1e-8)  # a square random system
+    np.testing.assert_allclose(found.terms[1], mean.terms[1], rtol=1e-10)
+
+
+def test_intervals_widen_when_directions_are_removed():
+    tensor = np.random.default_rng(9).normal(size=12)
+
+    def train(w):
+        return (jnp.asarray(tensor) @ (1 - w)) ** 3
+
+    widths = []
+    for m in (24, 96, 182):  # 364 unknowns of order three
+        made = sl.sketch(train, sl.Examples(12), degree=3, num_directions=m, progress=False)
+        widths.append(float(made.predict(lambda p: p, [0, 1, 2], estimator="kernel").standard_error))
+    assert widths[0] > widths[1] > 100 * widths[2]
+
+
+@pytest.mark.parametrize("labels", [["a"] * 6, ["a", "b", "b", "c", "c", "c"]])
+def test_whole_groups_down_to_a_single_one_are_exact(labels):
+    def train(w):
+        return jnp.sum(w * jnp.arange(1.0, 7.0)) ** 2
+
+    made = sl.sketch(train, sl.Groups(labels), degree=2, num_directions=12, progress=False)
+    found = made.predict(lambda p: p, ["a"])
+    gone = sum(i for i, name in enumerate(labels, 1) if name == "a")
+    assert float(found.value) == pytest.approx((21.0 - gone) ** 2, abs=1e-9)
+
+
+def test_with_fits_of_nothing_is_the_mean():
+    psi = draw(30, 4)
+    c = np.stack([polynomial(4, r)(psi) for r in (1, 2)], 1)
+    z = np.ones((1, 4))
+    nothing = np.zeros((1, 1))
+    fits = [sl.interpolation.Fitted(nothing, c[:, r], nothing) for r in range(2)]
+    for a, b in zip(
+        estimators.with_fits(psi.conj() @ z.T, fits, 4)[:2], estimators.mean(psi.conj() @ z.T, c, 4)[:2], strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_auto_drops_orders_noisier_than_decaying_terms_can_be_large():
+    # 100 deletions of 5 examples of 200, 110 directions: the first order is solved for, the second is noise
+    n, rng = 200, np.random.default_rng(10)
+    g, h = jnp.asarray(rng.normal(size=n)), jnp.asarray(rng.normal(size=(n, n)) / n)
+
+    def train(w):
+        x = 1 - w
+        return g @ x + x @ h @ x
+
+    made = sl.sketch(train, sl.Examples(n), degree=2, num_directions=110, progress=False)
+    stack = [np.sort(rng.choice(n, 5, replace=False)) for _ in range(100)]
+    x = sl.Examples(n).locate(stack)
+    truth = x @ np.asarray(g) + np.einsum("bi,ij,bj->b", x, np.asarray(h), x)
+    error = {
+        e: np.sqrt(np.mean((made.predict(lambda p: p, stack, e).change - truth) ** 2)) for e in sl.sketching.ESTIMATORS
+    }
+    assert error["auto"] <= 1.1 * min(error.values())
+    assert error["auto"] < 0.2 * error["mean"]
+
+
+def test_truncation_grows_with_slowly_decaying_terms_and_sees_through_cancellation():
+    terms = np.array([[1.0, 0.1, 0.09], [1e-6, 0.1, 0.01], [1.0, 0.5, 0.1]])[:, :, None]
+    used = np.ones(terms.shape, bool)
+    missing, decays = estimators.truncation(terms, used)
+    # the largest of: the last term times its own rate 0.9, and the first times 0.9³
+    assert missing[0, 0] == pytest.approx(max(0.09 * 0.9, 1.0 * 0.9**3))
+    assert missing[1, 0] == pytest.approx(0.1 * 0.6**2)
+    assert missing[2, 0] == pytest.approx(0.6**3)
+    assert decays.all()
+    assert estimators.truncation(terms, used, np.full((3, 1), 2.0))[0][1, 0] == pytest.approx(2 * 0.6**3)
+    assert not estimators.truncation(np.array([[[1.0], [2.0]]]), np.ones((1, 2, 1), bool))[1].any()
