@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -146,17 +147,25 @@ class Sketch:
                 self._fit(r, flat[:, r - 1], stack, rounding, fitted=r <= orders) for r in range(1, self.degree + 1)
             ]
             first = None
-            if self._interpolant(1, False).determined:  # each coordinate's own effect is known
+            if (
+                not self._too_costly(1) and self._interpolant(1, False).determined
+            ):  # each coordinate's own effect is known
                 each = self._interpolant(1, False).fit(flat[:, 0], np.eye(self.space.dim)).values
                 first = np.sqrt(stack**2 @ each**2)
             found = estimators.with_fits(inner, fits, self.space.dim, first)
         used = estimators.significant(found) if estimator == "auto" else np.ones(found.terms.shape, bool)
-        return predict_from(found, baseline, z.ndim > 1, used)
+        prediction = predict_from(found, baseline, z.ndim > 1, used)
+        unfitted = (
+            [r for r in range(1, self.degree + 1) if self._too_costly(r)] if estimator in ("auto", "kernel") else []
+        )
+        if unfitted:
+            note = f"orders {unfitted} are averaged, not fitted: more than {MOST_EQUATIONS} equations would be solved."
+            prediction = dataclasses.replace(prediction, warnings=(*prediction.warnings, note))
+        return prediction
 
     def _fit(self, order: int, coefficients: np.ndarray, z: np.ndarray, rounding: float, fitted: bool) -> Fitted:
         """The fit of one order that leaves least: with all coordinates alike, or scaled by what they do; or none."""
-        unknowns = math.comb(self.space.dim + order - 1, order)
-        if not fitted or 2 * min(self.num_directions, unknowns) > MOST_EQUATIONS:
+        if not fitted or self._too_costly(order):
             nothing = np.zeros((len(z), coefficients.shape[1]))
             return Fitted(nothing, coefficients, nothing)
         best = self._interpolant(order, False).fit(coefficients, z, rounding)
@@ -165,6 +174,10 @@ class Sketch:
             better = (np.abs(other.residuals) ** 2).sum(0) < (np.abs(best.residuals) ** 2).sum(0)
             best = Fitted(*(np.where(better, a, b) for a, b in zip(other, best, strict=True)))
         return best
+
+    def _too_costly(self, order: int) -> bool:
+        """Whether a fit of this order would take more equations than can be solved in seconds."""
+        return 2 * min(self.num_directions, math.comb(self.space.dim + order - 1, order)) > MOST_EQUATIONS
 
     def _interpolant(self, order: int, scaled: bool) -> Interpolant:
         if (order, scaled) not in self._interpolants:

@@ -212,3 +212,12 @@ def test_truncation_grows_with_slowly_decaying_terms_and_sees_through_cancellati
     assert decays.all()
     assert estimators.truncation(terms, used, np.full((3, 1), 2.0))[0][1, 0] == pytest.approx(2 * 0.6**3)
     assert not estimators.truncation(np.array([[[1.0], [2.0]]]), np.ones((1, 2, 1), bool))[1].any()
+
+
+def test_a_fit_that_would_cost_too_much_is_replaced_by_the_mean_and_said(monkeypatch):
+    monkeypatch.setattr(sl.sketching, "MOST_EQUATIONS", 20)
+    made = sl.sketch(lambda w: w.sum() ** 2, sl.Examples(9), degree=2, num_directions=40, progress=False)
+    found, mean = (made.predict(lambda p: p, [0, 1], e) for e in ("kernel", "mean"))  # 9 unknowns at order 1, 45 at 2
+    assert found.warnings[-1] == "orders [2] are averaged, not fitted: more than 20 equations would be solved."
+    assert found.terms[0] == pytest.approx(-36.0, rel=1e-9)  # 2 · 9 · (-2)
+    assert found.terms[1] == pytest.approx(mean.terms[1], rel=1e-12)
