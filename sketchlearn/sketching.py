@@ -155,9 +155,8 @@ class Sketch:
             found = estimators.with_fits(inner, fits, self.space.dim, first)
         used = estimators.significant(found) if estimator == "auto" else np.ones(found.terms.shape, bool)
         prediction = predict_from(found, baseline, z.ndim > 1, used)
-        unfitted = (
-            [r for r in range(1, self.degree + 1) if self._too_costly(r)] if estimator in ("auto", "kernel") else []
-        )
+        asked = {"auto": self.degree, "kernel": self.degree, "least_squares": 1}.get(estimator, 0)  # orders to fit
+        unfitted = [r for r in range(1, asked + 1) if self._too_costly(r)]
         if unfitted:
             note = f"orders {unfitted} are averaged, not fitted: more than {MOST_EQUATIONS} equations would be solved."
             prediction = dataclasses.replace(prediction, warnings=(*prediction.warnings, note))
