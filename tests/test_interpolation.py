@@ -43,7 +43,8 @@ def test_a_form_is_recovered_exactly_once_there_are_as_many_equations_as_coeffic
     scales = np.linspace(0.5, 2, q) if scaled else None
     psi = draw(m, q)
     found = Interpolant(psi, order, scales).fit(form(psi), z)
-    # random equations, one or two more than unknowns: the condition of the Gram matrix stays below 1e8
+    # random equations, one or two more than unknowns: the condition of the Gram matrix stays below 1e8,
+    # so of 16 digits 8 are left; values near zero are judged by the size of the others
     np.testing.assert_allclose(found.values, form(z), rtol=1e-7, atol=1e-7 * np.abs(form(z)).max())
     assert not found.residuals.any()
     assert (np.sqrt(found.variance) < 1e-6 * np.abs(form(z)).max()).all()
@@ -70,7 +71,7 @@ def test_noise_of_the_coefficients_shows_in_the_variance_where_equations_are_to_
 
 
 def test_residuals_are_those_of_fits_made_again_without_each_direction():
-    form, z, m = polynomial(6, 2), np.random.default_rng(3).normal(size=(4, 6)), 7
+    form, m = polynomial(6, 2), 7
     psi = draw(m, 6)
     interpolant = Interpolant(psi, 2)
     y = form(psi)
@@ -88,7 +89,6 @@ def test_residuals_are_those_of_fits_made_again_without_each_direction():
         imaginary = np.concatenate([(plain + mixed).imag / 2, (mixed - plain).real / 2])
         predicted = alpha[:, 0] @ real + 1j * (alpha[:, 0] @ imaginary)
         assert in_closed_form[i, 0] == pytest.approx(y[i, 0] - predicted, rel=1e-9)
-    assert z.shape == (4, 6)
 
 
 def test_a_fit_and_the_mean_of_what_it_leaves_are_unbiased_and_less_noisy_than_the_mean():
@@ -141,8 +141,10 @@ def test_least_squares_solve_the_first_order_and_average_the_others():
     made = sl.sketch(train, sl.Examples(10), degree=2, num_directions=5, progress=False)  # 10 equations, 10 unknowns
     found = made.predict(lambda p: p, [0, 3], estimator="least_squares")
     mean = made.predict(lambda p: p, [0, 3], estimator="mean")
-    np.testing.assert_allclose(found.terms[0], tensor[:, [0, 3]].sum(1), rtol=1e-8)  # a square random system
-    np.testing.assert_allclose(found.terms[1], mean.terms[1], rtol=1e-10)
+    np.testing.assert_allclose(
+        found.terms[0], tensor[:, [0, 3]].sum(1), rtol=1e-8
+    )  # 10 random equations for 10 unknowns cost some digits
+    np.testing.assert_allclose(found.terms[1], mean.terms[1], rtol=1e-10)  # the same sums, in another order
 
 
 def test_intervals_widen_when_directions_are_removed():
