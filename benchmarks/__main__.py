@@ -29,7 +29,7 @@ from sketchlearn.algebra import series
 from sketchlearn.directions import directions
 from sketchlearn.lanes import lanes, side_by_side
 from sketchlearn.models import name_loss
-from sketchlearn.sketching import SMALLEST_LANE, _block
+from sketchlearn.running import SMALLEST_LANE, jets_along
 from sketchlearn.taylor.transform import series_coefficients
 
 
@@ -103,7 +103,7 @@ def one_direction(names, block=128, steps=200):
     for degree in (1, 2, 3):
 
         def run(re, im, k=degree):
-            return _block(experiment.train, sl.Examples(1000), jnp.ones(1000), series(k), re, im)
+            return jets_along(experiment.train, sl.Examples(1000), jnp.ones(1000), series(k), re, im)
 
         programs[degree], seconds[degree] = in_lanes(run, *directions(0, jnp.arange(block), 1000))
     best = interleaved(programs)
@@ -113,7 +113,7 @@ def one_direction(names, block=128, steps=200):
     one = sl.microgpt.paper_experiment(names, num_examples=1, num_steps=1)
 
     def step(re, im):
-        return _block(one.train, sl.Examples(1), jnp.ones(1), series(3), re, im)
+        return jets_along(one.train, sl.Examples(1), jnp.ones(1), series(3), re, im)
 
     _, out["seconds to compile degree 3, one step"] = compiled(step, *directions(0, jnp.arange(part), 1))
     return out

@@ -1,4 +1,4 @@
-"""Random directions: uniform on the unit sphere of C^q, each from its own seed."""
+"""Random directions: uniform on the unit sphere of C^q, each from its own seed or orthogonal in blocks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+DESIGNS = ("independent", "orthogonal")
+LARGEST_BASIS = 4096  # of orthogonal directions: drawing one takes the cube of its size
 
 
-def directions(key: int, indices: Any, dim: int, dtype: Any = None) -> tuple[jax.Array, jax.Array]:
+def directions(
+    key: int, indices: Any, dim: int, dtype: Any = None, design: str = "independent"
+) -> tuple[jax.Array, jax.Array]:
     """Real and imaginary parts of the directions with the given numbers.
 
     ``ψ = g / |g|`` with ``g`` a standard complex Gaussian in C^q. Direction number i
@@ -22,6 +28,9 @@ def directions(key: int, indices: Any, dim: int, dtype: Any = None) -> tuple[jax
         indices: numbers of the directions, shape (B,).
         dim: q.
         dtype: of the parts; the default float if not given.
+        design: ``"independent"``, or ``"orthogonal"``: each direction is uniform as before, but every q of them in
+            a row are the columns of one unitary matrix (Haar: the phases of QR removed, Mezzadri 2007), so
+            that together they see every coordinate equally.
 
     Returns:
         Two arrays (B, q).
@@ -32,7 +41,33 @@ def directions(key: int, indices: Any, dim: int, dtype: Any = None) -> tuple[jax
         ((3, 5), True)
     """
     dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
-    return _draw(jax.random.key(key), jnp.asarray(indices), dim, dtype)
+    if design == "independent":
+        return _draw(jax.random.key(key), jnp.asarray(indices), dim, dtype)
+    block, column = np.divmod(np.asarray(indices), dim)
+    psi = np.stack([_unitary(key, int(b), dim)[:, j] for b, j in zip(block, column, strict=True)])
+    return jnp.asarray(psi.real, dtype), jnp.asarray(psi.imag, dtype)
+
+
+def check_design(design: str, dim: int) -> str:
+    """Return the design, or say what it has to be."""
+    if design not in DESIGNS:
+        raise ValueError(f"design must be one of {', '.join(map(repr, DESIGNS))}, got {design!r}.")
+    if design == "orthogonal" and dim > LARGEST_BASIS:
+        raise ValueError(
+            f"orthogonal directions in {dim} dimensions would take too long to draw (at most {LARGEST_BASIS}): "
+            'use design="independent", or a space with fewer coordinates.'
+        )
+    return design
+
+
+@functools.lru_cache(maxsize=2)
+def _unitary(key: int, block: int, dim: int) -> np.ndarray:
+    """A unitary matrix (q, q) drawn uniformly (Haar measure) from its own seed."""
+    seed = jax.random.fold_in(jax.random.fold_in(jax.random.key(key), block), 0x0BA5E)  # apart from the independent
+    g = np.asarray(jax.random.normal(seed, (2, dim, dim), jnp.float32), np.float64)
+    q, r = np.linalg.qr(g[0] + 1j * g[1])
+    phases = np.diagonal(r) / np.abs(np.diagonal(r))
+    return q * phases
 
 
 @functools.partial(jax.jit, static_argnames=("dim", "dtype"))

@@ -22,7 +22,6 @@ class Terms(NamedTuple):
     terms: np.ndarray  # (B, k, Q)
     covariance: np.ndarray  # (B, k, k, Q), of the estimates
     change: np.ndarray | None = None  # (B, Q) where it is not the sum of the terms
-    first: np.ndarray | None = None  # (B, Q), root sum of squares of the coordinates' own first-order terms
 
 
 def mean(inner: np.ndarray, coefficients: np.ndarray, dim: int) -> Terms:
@@ -52,20 +51,19 @@ def mean(inner: np.ndarray, coefficients: np.ndarray, dim: int) -> Terms:
     return Terms(terms, covariance)
 
 
-def with_fits(inner: np.ndarray, fits: list[Fitted], dim: int, first: np.ndarray | None = None) -> Terms:
+def with_fits(inner: np.ndarray, fits: list[Fitted], dim: int) -> Terms:
     """Fits of every order, plus the mean over directions of what they leave: unbiased, and exact where a fit is.
 
     Args:
         inner: (m, B) complex.
         fits: one for each order.
         dim: q.
-        first: passed on, see :class:`Terms`.
     """
     found = mean(inner, np.stack([fit.residuals for fit in fits], 1), dim)
     covariance = found.covariance.copy()
     for r, fit in enumerate(fits):
         covariance[:, r, r] += fit.variance
-    return Terms(found.terms + np.stack([fit.values for fit in fits], 1), covariance, first=first)
+    return Terms(found.terms + np.stack([fit.values for fit in fits], 1), covariance)
 
 
 def median_of_means(inner: np.ndarray, coefficients: np.ndarray, dim: int, num_groups: int) -> Terms:
@@ -101,16 +99,23 @@ def groups_for(failure: float, num_directions: int) -> int:
     return max(1, min(math.ceil(8 * math.log(1 / failure)), num_directions // 2))
 
 
-def significant(found: Terms) -> np.ndarray:
+def significant(found: Terms, known: np.ndarray | None = None) -> np.ndarray:
     """Which orders to use, (B, k, Q): all before the first that is lost in noise; always the first.
 
     An order is kept if its size exceeds its standard error, and if that error is below a quarter of the largest
     term so far: terms that decay are no larger than that, so a noisier estimate would add more noise than it
     removes truncation.
+
+    Args:
+        found: the estimates.
+        known: (B, Q), what the coordinates do alone, if the terms are interactions: it stands for the term so far.
     """
     errors, size = standard_errors(found), np.abs(found.terms)
     ok = size >= errors
-    ok[:, 1:] &= errors[:, 1:] <= np.maximum.accumulate(size, 1)[:, :-1] / 4
+    before = np.maximum.accumulate(size, 1)[:, :-1]
+    if known is not None:
+        before = np.maximum(before, np.abs(known)[:, None])
+    ok[:, 1:] &= errors[:, 1:] <= before / 4
     ok[:, 0] = True
     return np.cumprod(ok, axis=1).astype(bool)
 

@@ -20,13 +20,15 @@ class Prediction:
     Attributes:
         value: the query after the deletion, ``baseline + change``.
         baseline: the query with nothing deleted (exact).
-        change: the sum of the orders used.
-        terms: (k,), the estimated Taylor terms ``P_1(x) .. P_k(x)``.
+        change: ``known`` and the sum of the orders used.
+        terms: (k,), the estimated Taylor terms ``P_1(x) .. P_k(x)``; of an additive sketch those of interactions.
         standard_errors: (k,), of each term.
         standard_error: of the change.
         truncation: estimated size of the orders left out.
         orders_used: (k,) booleans.
         warnings: what the reader should know, in words.
+        known: the part of the change that was trained for, not estimated: the step to the centre, and what each
+            coordinate does alone; 0 for a plain sketch.
     """
 
     value: np.ndarray
@@ -38,6 +40,7 @@ class Prediction:
     truncation: np.ndarray
     orders_used: np.ndarray
     warnings: tuple[str, ...]
+    known: np.ndarray
 
     def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper end: ``value ± z · sqrt(standard_error² + truncation²)``, z the normal quantile."""
@@ -47,19 +50,28 @@ class Prediction:
         return self.value - width, self.value + width
 
 
-def predict_from(found: estimators.Terms, baseline: np.ndarray, stacked: bool, used: np.ndarray) -> Prediction:
+def predict_from(
+    found: estimators.Terms,
+    baseline: np.ndarray,
+    known: np.ndarray,
+    stacked: bool,
+    used: np.ndarray,
+    first: np.ndarray | None = None,
+) -> Prediction:
     """The prediction that estimated terms make: those used are summed, what they leave out is judged.
 
     Args:
         found: terms of B deletions, with the query's outputs flattened.
         baseline: the query with nothing deleted, in its own shape.
+        known: (B, Q), the part of the change that is no estimate.
         stacked: whether a stack of deletions was asked for, or one.
         used: (B, k, Q), which terms to use.
+        first: (B, Q), the size of the first order without cancellation between coordinates, where it is known.
     """
     errors = estimators.standard_errors(found)
-    change = (found.terms * used).sum(1) if found.change is None else found.change
+    change = known + ((found.terms * used).sum(1) if found.change is None else found.change)
     spread = np.sqrt(np.maximum(np.einsum("brsq,brq,bsq->bq", found.covariance, used, used), 0))
-    missing, decays = estimators.truncation(found.terms, used, found.first)
+    missing, decays = estimators.truncation(found.terms, used, first)
 
     def shaped(array: np.ndarray) -> np.ndarray:
         full = array.reshape(*array.shape[:-1], *baseline.shape)
@@ -75,6 +87,7 @@ def predict_from(found: estimators.Terms, baseline: np.ndarray, stacked: bool, u
         truncation=shaped(missing),
         orders_used=shaped(used),
         warnings=_warnings(found.terms, errors, used, decays),
+        known=shaped(known),
     )
 
 

@@ -6,32 +6,48 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import psutil
-from jax import lax
 
-from . import _jax_compat as compat
 from . import estimators
-from .algebra import Algebra, Jet, StackedSeries, series
-from .directions import directions
-from .errors import check_count, check_degree, check_dtype, check_key
+from .algebra import series
+from .controls import Alone, run_alone
+from .directions import check_design, directions
+from .errors import check_count, check_degree, check_finite, check_key
 from .interpolation import Fitted, Interpolant
-from .lanes import lanes, side_by_side
 from .prediction import Prediction, predict_from
-from .progress import track
+from .running import (
+    LARGEST_BLOCK,
+    affordable_block,
+    blocks,
+    check_jets,
+    check_parameters,
+    check_query,
+    check_train,
+    collect,
+    full_weights,
+    in_blocks,
+    jets_along,
+)
 from .spaces import Space
-from .taylor.interpreter import Context
-from .taylor.transform import evaluate, push_forward
+from .taylor.transform import push_forward
 
-LARGEST_BLOCK = 128  # larger blocks were not faster on a CPU
 ESTIMATORS = ("auto", "mean", "median_of_means", "least_squares", "kernel")
 MOST_EQUATIONS = 4096  # of a fit, which takes the cube of their number: 20 s; above, the mean alone is used
 PROBED_PARAMETERS = 512
-SMALLEST_LANE = 32  # below, each operation is too small to be fast
+
+
+class Measured(NamedTuple):
+    """A query seen through a sketch, its outputs S flattened to Q."""
+
+    query: Callable
+    baseline: np.ndarray  # S, with nothing deleted
+    centre: np.ndarray  # (Q,), at the centre
+    coefficients: np.ndarray  # (m, k, Q) complex
+    alone: Alone | None
 
 
 class Sketch:
@@ -44,59 +60,93 @@ class Sketch:
         key: the seed of the directions.
         parameters: what ``train`` returns with nothing deleted.
         coefficients: the same pytree, every leaf (m, k, ...) complex: ``θ_1 .. θ_k`` of
-            ``train(1 - t G ψ_i)``.
+            ``train(1 - G (z_0 + t ψ_i))``.
+        centre: z_0, (q,), where the run was expanded; zero unless asked for.
+        parameters_at_centre: what ``train`` returns there.
+        alone: what each coordinate does alone, for an additive sketch; else None.
     """
 
-    def __init__(self, space: Space, degree: int, key: int, parameters: Any, coefficients: Any):
-        self.space, self.degree, self.key = space, degree, key
-        self.parameters, self.coefficients = parameters, coefficients
+    def __init__(
+        self,
+        space: Space,
+        degree: int,
+        key: int,
+        parameters: Any,
+        coefficients: Any,
+        centre: np.ndarray | None = None,
+        parameters_at_centre: Any = None,
+        alone: Alone | None = None,
+        design: str = "independent",
+    ):
+        self.space, self.degree, self.key, self.design = space, degree, key, design
+        self.parameters, self.coefficients, self.alone = parameters, coefficients, alone
+        self.centre = np.zeros(space.dim) if centre is None else centre
+        self.parameters_at_centre = parameters if centre is None else parameters_at_centre
         self.num_directions = len(jax.tree.leaves(coefficients)[0])
-        self._measured: dict[int, tuple] = {}
+        self._measured: dict[int, Measured] = {}
         self._interpolants: dict[tuple[int, bool], Interpolant] = {}
 
     def __repr__(self) -> str:
-        return f"Sketch({self.num_directions} directions, degree {self.degree}, {self.space!r}, key={self.key})"
+        more = ", additive" if self.alone else ""
+        more += ", centred" if self.centre.any() else ""
+        return f"Sketch({self.num_directions} directions, degree {self.degree}, {self.space!r}, key={self.key}{more})"
 
     def measure(self, query: Callable) -> tuple[np.ndarray, np.ndarray]:
-        """The query's value with nothing deleted, and its coefficients along every direction.
+        """The query's value at the centre (with nothing deleted, unless the sketch has another) and its coefficients.
 
         Args:
             query: a differentiable function of what ``train`` returns, with real floating output of some shape S.
 
         Returns:
-            The baseline, shape S, and the coefficients of shape ``(m, k)`` followed by S, complex.
+            The value, shape S, and the coefficients along every direction, ``(m, k)`` followed by S, complex.
         """
-        if id(query) in self._measured and self._measured[id(query)][0] is query:
-            return self._measured[id(query)][1:]
+        seen = self._see(query)
+        shape = seen.baseline.shape
+        return seen.centre.reshape(shape), seen.coefficients.reshape(self.num_directions, self.degree, *shape)
+
+    def _see(self, query: Callable) -> Measured:
+        if id(query) in self._measured and self._measured[id(query)].query is query:
+            return self._measured[id(query)]
         check_query(query, self.parameters)
-
-        def coefficients(jets: Any) -> Any:
-            return push_forward(query, jets, value=self.parameters)
-
-        push = jax.jit(jax.vmap(coefficients))
-        found = []
-        for start, stop in _blocks(self.num_directions, LARGEST_BLOCK):
-            block = jax.tree.map(lambda c, a=start, b=stop: c[a:b], self.coefficients)
-            found.append(np.asarray(push(block)))
-        c = np.concatenate(found)
-        baseline = c[0, 0].real
-        if not np.isfinite(c).all():
-            raise FloatingPointError("the query's coefficients are not finite: is the query differentiable there?")
+        baseline = np.asarray(jax.jit(query)(self.parameters))
+        c = self._push(query, self.coefficients)
+        alone = None
+        if self.alone:
+            ends = [np.asarray(x) for x in _in_batches(jax.jit(jax.vmap(jax.vmap(query))), self.alone.ends)]
+            at_ends = np.concatenate(ends).reshape(*self.alone.positions.shape, -1).astype(float)
+            own = self._push(query, self.alone.coefficients)
+            alone = Alone(at_ends - own[0, 0], own[:, 1:].astype(float), self.alone.positions)
+        centre = c[0, 0].real if self.centre.any() else baseline.reshape(-1)
         if len(self._measured) >= 64:
             self._measured.pop(next(iter(self._measured)))
-        self._measured[id(query)] = (query, baseline, c[:, 1:])
-        return baseline, c[:, 1:]
+        self._measured[id(query)] = Measured(query, baseline, centre, c[:, 1:], alone)
+        return self._measured[id(query)]
+
+    def _push(self, query: Callable, jets: Any) -> np.ndarray:
+        """The query's coefficients (M, k+1, Q) along M jets with leaves (M, k, ...)."""
+
+        def coefficients(jets: Any) -> Any:
+            return push_forward(query, jets, value=self.parameters_at_centre)
+
+        c = np.concatenate([np.asarray(x) for x in _in_batches(jax.jit(jax.vmap(coefficients)), jets)])
+        if not np.isfinite(c).all():
+            raise FloatingPointError("the query's coefficients are not finite: is the query differentiable there?")
+        return c.reshape(*c.shape[:2], -1)
 
     @functools.cached_property
     def directions(self) -> np.ndarray:
         """The directions ψ_i, (m, q) complex128, drawn again from the seed."""
-        re, im = directions(self.key, jnp.arange(self.num_directions), self.space.dim)
+        re, im = directions(self.key, jnp.arange(self.num_directions), self.space.dim, design=self.design)
         return np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64)
 
-    def predict(self, query: Callable, delete: Any, estimator: str = "auto", failure: float = 0.05) -> Prediction:
+    def predict(
+        self, query: Callable, delete: Any, estimator: str = "auto", failure: float = 0.05, gradient: Any = None
+    ) -> Prediction:
         """Predict a query after deletions: ``f(x) ≈ f(0) + Σ_r P_r(x)``.
 
-        ``P_r(x) = C(q+r-1, r) E[<ψ, x>^r c_r(ψ)]``, estimated from the directions of the sketch.
+        ``P_r(x) = C(q+r-1, r) E[<ψ, x>^r c_r(ψ)]``, estimated from the directions of the sketch. A sketch with a
+        centre expands there, ``f(x_0) + Σ_r P_r(x - x_0)``; an additive one estimates interactions only, and adds
+        what each coordinate does alone.
 
         Args:
             query: a function of what ``train`` returns, with real output.
@@ -108,6 +158,9 @@ class Sketch:
                 stopping before the first order that is lost in noise (see ``orders_used``). All but the median are
                 unbiased as long as no order is dropped.
             failure: δ of the median of means.
+            gradient: the exact derivative of the query with respect to the coordinates at the centre, where one
+                pass through training gave it (:func:`sketchlearn.gradient`): shape (q,) followed by S. Order one is
+                then exact for every deletion, and so is its part of every other order's noise.
 
         Returns:
             A :class:`Prediction`.
@@ -131,36 +184,63 @@ class Sketch:
                 f"{self.num_directions}."
             )
         z = self.space.locate(delete)
-        stack = np.atleast_2d(z)
-        baseline, c = self.measure(query)
-        inner = self.directions.conj() @ stack.T
-        flat = c.reshape(*c.shape[:2], -1).astype(np.complex128)
+        at = np.atleast_2d(z) - self.centre
+        seen = self._see(query)
+        first = None if gradient is None else self._check_gradient(gradient, seen)
+        c = seen.coefficients.astype(np.complex128)
+        known = np.tile(seen.centre - seen.baseline.reshape(-1).astype(float), (len(at), 1))
+        if seen.alone:
+            known += seen.alone.change(at)
+            c -= seen.alone.powers(self.directions)
+            c[:, 0] = 0  # exactly: the first order has no interactions
+        elif first is not None:
+            c[:, 0] = 0
+        inner = self.directions.conj() @ at.T
         if estimator == "median_of_means":
             groups = estimators.groups_for(failure, self.num_directions)
-            found = estimators.median_of_means(inner, flat, self.space.dim, groups)
+            found = estimators.median_of_means(inner, c, self.space.dim, groups)
         elif estimator == "mean":
-            found = estimators.mean(inner, flat, self.space.dim)
+            found = estimators.mean(inner, c, self.space.dim)
         else:
             orders = 1 if estimator == "least_squares" else self.degree
-            rounding = float(np.finfo(c.dtype).eps)
-            fits = [
-                self._fit(r, flat[:, r - 1], stack, rounding, fitted=r <= orders) for r in range(1, self.degree + 1)
-            ]
-            first = None
-            if (
-                not self._too_costly(1) and self._interpolant(1, False).determined
-            ):  # each coordinate's own effect is known
-                each = self._interpolant(1, False).fit(flat[:, 0], np.eye(self.space.dim)).values
-                first = np.sqrt(stack**2 @ each**2)
-            found = estimators.with_fits(inner, fits, self.space.dim, first)
-        used = estimators.significant(found) if estimator == "auto" else np.ones(found.terms.shape, bool)
-        prediction = predict_from(found, baseline, z.ndim > 1, used)
+            rounding = float(np.finfo(seen.coefficients.dtype).eps)
+            fits = [self._fit(r, c[:, r - 1], at, rounding, fitted=r <= orders) for r in range(1, self.degree + 1)]
+            found = estimators.with_fits(inner, fits, self.space.dim)
+        if first is not None and not seen.alone:
+            found.terms[:, 0] = at @ first
+            if found.change is not None:
+                found = found._replace(change=found.change + at @ first)
+        reference = known if seen.alone else None
+        used = estimators.significant(found, reference) if estimator == "auto" else np.ones(found.terms.shape, bool)
+        each = self._each_alone(seen, first)
+        sizes = None if each is None or estimator in ("mean", "median_of_means") else np.sqrt(at**2 @ each**2)
+        prediction = predict_from(found, seen.baseline, known, z.ndim > 1, used, sizes)
         asked = {"auto": self.degree, "kernel": self.degree, "least_squares": 1}.get(estimator, 0)  # orders to fit
         unfitted = [r for r in range(1, asked + 1) if self._too_costly(r)]
         if unfitted:
             note = f"orders {unfitted} are averaged, not fitted: more than {MOST_EQUATIONS} equations would be solved."
             prediction = dataclasses.replace(prediction, warnings=(*prediction.warnings, note))
         return prediction
+
+    def _each_alone(self, seen: Measured, gradient: np.ndarray | None) -> np.ndarray | None:
+        """The first-order effect of every coordinate, (q, Q), where it is known exactly."""
+        if seen.alone:
+            return seen.alone.coefficients[:, 0]
+        if gradient is not None:
+            return gradient
+        if self._too_costly(1) or not self._interpolant(1, False).determined:
+            return None
+        return self._interpolant(1, False).fit(seen.coefficients[:, 0].astype(complex), np.eye(self.space.dim)).values
+
+    def _check_gradient(self, gradient: Any, seen: Measured) -> np.ndarray:
+        expected = (self.space.dim, *seen.baseline.shape)
+        array = np.asarray(gradient, float)
+        if array.shape != expected:
+            raise ValueError(
+                f"gradient must have shape {expected}, a row for each coordinate of {self.space!r}, got {array.shape}."
+            )
+        check_finite("gradient", array)
+        return array.reshape(self.space.dim, -1)
 
     def _fit(self, order: int, coefficients: np.ndarray, z: np.ndarray, rounding: float, fitted: bool) -> Fitted:
         """The fit of one order that leaves least: with all coordinates alike, or scaled by what they do; or none."""
@@ -194,6 +274,12 @@ class Sketch:
         return size / size.mean() + 1e-6 if size.any() else np.ones_like(size)
 
 
+def _in_batches(run: Callable, tree: Any) -> Iterator[Any]:
+    """Run a vectorised function over the leading axis of a pytree, a bounded part of it at a time."""
+    for start, stop in blocks(len(jax.tree.leaves(tree)[0]), LARGEST_BLOCK):
+        yield run(jax.tree.map(lambda c, a=start, b=stop: c[a:b], tree))
+
+
 def sketch(
     train: Callable,
     space: Space,
@@ -203,11 +289,15 @@ def sketch(
     batch_size: int | None = None,
     dtype: Any = None,
     progress: bool = True,
+    *,
+    additive: bool = False,
+    centre: Any = None,
+    design: str = "independent",
 ) -> Sketch:
     """Run a training program over power series along random complex directions of its weights.
 
-    ``train(1 - t G ψ_i) = Σ_{r<=k} θ_r t^r`` for i = 1..m, with ψ_i uniform on the unit
-    sphere of C^q and G the space's embedding.
+    ``train(1 - G (z_0 + t ψ_i)) = Σ_{r<=k} θ_r t^r`` for i = 1..m, with ψ_i uniform on the unit
+    sphere of C^q, G the space's embedding and z_0 the centre, 0 if not given.
 
     Args:
         train: weights (n,) -> parameters; a pure JAX function, any pytree of floating arrays.
@@ -219,6 +309,14 @@ def sketch(
             holds by estimate, at most 128. It changes no result beyond rounding.
         dtype: of the weights, float32 or float64; by default the wider one that is enabled.
         progress: show a progress bar (on stderr).
+        additive: also run each of the q coordinates alone, as a real series and trained again without it (about
+            q/3 complex directions and q trainings). Deletions of one coordinate are then exact, and of the others
+            only interactions are estimated.
+        centre: where to expand instead of at full weights: a fraction between 0 and 1 by which every coordinate is
+            weighted down, or a vector (n,) of fractions that the space contains. For large deletions: the
+            expected deleted fraction.
+        design: of the directions, ``"independent"`` or ``"orthogonal"`` (in blocks of q; the standard errors, which
+            count them as independent, are then too large for order one).
 
     Returns:
         A :class:`Sketch`.
@@ -238,148 +336,52 @@ def sketch(
     key = check_key(key)
     weights = full_weights(space, dtype)
     check_train(train, weights)
+    check_design(design, space.dim)
+    start_at = _centre(space, centre)
+    base = weights if start_at is None else weights - space.embed(jnp.asarray(start_at, weights.dtype))
     algebra = series(degree)
     if batch_size is None:
-        batch_size = _affordable_block(train, weights, algebra)
+        batch_size = affordable_block(train, weights, algebra)
     batch_size = min(check_count("batch_size", batch_size), m)
+    parameters_at_centre = None
 
-    width = lanes(batch_size, SMALLEST_LANE)
-    blocks = list(_blocks(m, math.ceil(batch_size / width)))
-    size = blocks[0][1] - blocks[0][0]  # of every block, so that one compiled program serves all
-    program = jax.jit(lambda re, im: _block(train, space, weights, algebra, re, im))
+    def draw(start: int, size: int) -> tuple[jax.Array, jax.Array]:
+        return directions(key, jnp.arange(start, start + size), space.dim, weights.dtype, design)
 
-    # The directions are drawn outside that program: fused into it, their last digits would depend on what it is.
-    def draw(start: int) -> tuple[jax.Array, jax.Array]:
-        return directions(key, jnp.arange(start, start + size), space.dim, weights.dtype)
+    def jets() -> Iterator[tuple[int, int, Any]]:
+        nonlocal parameters_at_centre
+        program = functools.partial(jets_along, train, space, base, algebra)
+        for start, stop, (found, block) in in_blocks(program, draw, m, batch_size, "sketching", "direction", progress):
+            check_parameters(found)
+            parameters_at_centre = found
+            yield start, stop, block
 
-    compiled = program.lower(*draw(0)).compile()  # before the lanes, which would each compile it
-    done = zip(blocks, side_by_side(compiled, (draw(start) for start, _ in blocks), width), strict=True)
-    parameters, stored = None, None
-    for (start, stop), (parameters, jets) in track(done, "sketching", "direction", scale=size, total=m, show=progress):
-        jets = jax.tree.map(lambda c, count=stop - start: np.asarray(c)[:count], jets)
-        _check_jets(parameters, jets, start)
-        if stored is None:
-            stored = jax.tree.map(lambda c: np.empty((m, *c.shape[1:]), c.dtype), jets)
-        for whole, part in zip(jax.tree.leaves(stored), jax.tree.leaves(jets), strict=True):
-            whole[start:stop] = part
-    return Sketch(space, degree, key, parameters, stored)
-
-
-def _blocks(count: int, largest: int) -> Iterator[tuple[int, int]]:
-    """Split ``count`` into blocks of nearly equal size, none above ``largest``."""
-    size = math.ceil(count / math.ceil(count / largest))
-    for start in range(0, count, size):
-        yield start, min(start + size, count)
+    coefficients = collect(jets(), m, check_jets)
+    parameters = parameters_at_centre
+    if start_at is not None:
+        parameters = jax.jit(train)(weights)
+        check_parameters(parameters)
+    alone = None
+    if additive:
+        zero = np.zeros(space.dim) if start_at is None else start_at
+        alone = run_alone(train, space, degree, base, zero, min(batch_size, space.dim), progress)
+    return Sketch(space, degree, key, parameters, coefficients, start_at, parameters_at_centre, alone, design)
 
 
-def _block(train: Callable, space: Space, weights: Any, algebra: Algebra, re: Any, im: Any) -> tuple[Any, Any]:
-    """The parameters, and the jets (B, k, ...) along directions (B, q) given by their real and imaginary parts."""
-
-    def one(re: Any, im: Any) -> tuple[Any, Any]:
-        x = [-space.embed(part) for part in (re, im)]  # the weights are 1 - t x
-        out = evaluate(train, Context(algebra), weight_jet(algebra, weights, x))
-        jets = jax.tree.map(lambda y: y if isinstance(y, Jet) else Jet(y, algebra.zeros(y)), out, is_leaf=_is_jet)
-        return (
-            jax.tree.map(lambda y: y.primal, jets, is_leaf=_is_jet),
-            jax.tree.map(lambda y: _complex_parts(algebra, y.parts), jets, is_leaf=_is_jet),
-        )
-
-    return jax.vmap(one, out_axes=(None, 0))(re, im)
-
-
-def weight_jet(algebra: Algebra, weights: Any, direction: list[Any]) -> Jet:
-    """The jet of ``weights + t·direction``, the direction as [real, imaginary]."""
-    zeros = algebra.zeros(weights)
-    if isinstance(algebra, StackedSeries):
-        return Jet(weights, zeros.at[0].set(jnp.stack(direction)))
-    return Jet(weights, (tuple(direction), *zeros[1:]))
-
-
-def _is_jet(x: Any) -> bool:
-    return isinstance(x, Jet)
-
-
-def _complex_parts(algebra: Algebra, parts: Any) -> Any:
-    if isinstance(algebra, StackedSeries):
-        return lax.complex(parts[:, 0], parts[:, 1])
-    return jnp.stack([lax.complex(*p) for p in parts])
-
-
-def full_weights(space: Space, dtype: Any = None) -> jax.Array:
-    """The weights (n,) of a training run with nothing deleted."""
-    if isinstance(space, type) or not all(hasattr(space, name) for name in ("locate", "embed", "num_examples", "dim")):
-        raise TypeError(f"space must be Examples(n), Candidates, Groups or the like, got {space!r}.")
-    return jnp.ones(space.num_examples, check_dtype(dtype))
-
-
-def check_train(train: Callable, weights: Any) -> Any:
-    """The shapes of what ``train`` returns, without running it; or say why it cannot be sketched."""
-    if not callable(train):
-        raise TypeError(f"train must be a function of the weights, got {type(train).__name__}.")
-    try:
-        shapes = jax.eval_shape(train, weights)
-    except Exception as error:
-        raise ValueError(
-            f"train failed on weights of shape {weights.shape} and dtype {weights.dtype} "
-            f"({type(error).__name__}: {error})"
-        ) from error
-    if not jax.tree.leaves(shapes):
-        raise TypeError("train returned nothing: it must return the trained parameters.")
-    return shapes
-
-
-def check_query(query: Callable, parameters: Any) -> Any:
-    """The shape of a query's answer, without running it; or say what a query has to be."""
-    if not callable(query):
-        raise TypeError(f"query must be a function of the trained parameters, got {type(query).__name__}.")
-    try:
-        answer = jax.eval_shape(query, parameters)
-    except Exception as error:
-        raise ValueError(
-            f"the query failed on what train returns, a pytree of structure {jax.tree.structure(parameters)} "
-            f"({type(error).__name__}: {error})"
-        ) from error
-    if not isinstance(answer, jax.ShapeDtypeStruct):
-        raise TypeError(
-            "a query returns one array (or number), this one a pytree of structure "
-            f"{jax.tree.structure(answer)}; stack several values into one array."
-        )
-    if not jnp.issubdtype(answer.dtype, jnp.floating):
-        raise TypeError(
-            "a query returns real floating-point numbers (a loss, a logit), this one an array of dtype "
-            f"{answer.dtype}, which has no Taylor coefficients."
-        )
-    return answer
-
-
-def _check_jets(parameters: Any, jets: Any, start: int) -> None:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
-        if not np.isfinite(np.asarray(leaf)).all():
-            raise FloatingPointError(f"training with nothing deleted gives NaN or infinity in {_named(path)}.")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jets):
-        bad = np.argwhere(~np.isfinite(leaf))
-        if len(bad):
-            raise FloatingPointError(
-                f"the jet of {_named(path)} is not finite at order {bad[0][1] + 1} along direction "
-                f"{start + bad[0][0]}: training is not differentiable there (a square root of zero?), or its series "
-                f"grows too fast for {leaf.dtype}. Use float64, a lower degree, or a more stable run "
-                "(stability_profile shows how fast the orders grow)."
+def _centre(space: Space, centre: Any) -> np.ndarray | None:
+    """The coordinates of the centre, (q,), or None for full weights."""
+    if centre is None:
+        return None
+    if np.ndim(centre) == 0:
+        if isinstance(centre, bool) or not 0 < float(centre) < 1:
+            raise ValueError(
+                "centre must be a fraction between 0 and 1 by which every coordinate is weighted down, "
+                f"or a vector (n,) of fractions, got {centre!r}."
             )
-
-
-def _named(path: Any) -> str:
-    return f"parameter {jax.tree_util.keystr(path)}" if path else "the trained parameters"
-
-
-def _affordable_block(train: Callable, weights: Any, algebra: Algebra) -> int:
-    """How many directions fit into half of the free memory, by estimate."""
-    program = compat.trace(train, weights)
-    each = 2 * algebra.degree * compat.peak_bytes(program.jaxpr)
-    return int(np.clip(_free_memory() / 2 // max(each, 1), 1, LARGEST_BLOCK))
-
-
-def _free_memory() -> float:
-    stats = jax.devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return float(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    return float(psutil.virtual_memory().available)
+        return np.full(space.dim, float(centre))
+    found = space.locate(np.asarray(centre, float))
+    if found.ndim != 1 or (found < 0).any() or (found >= 1).any():
+        raise ValueError(
+            "a centre is one vector of fractions, at least 0 and below 1 (at 1 an example would have no weight left)."
+        )
+    return found

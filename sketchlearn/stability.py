@@ -14,7 +14,8 @@ import numpy as np
 from .directions import directions
 from .errors import check_count, check_degree, check_key
 from .progress import track
-from .sketching import check_query, check_train, full_weights, sketch
+from .running import check_query, check_train, full_weights
+from .sketching import sketch
 from .spaces import Examples, Space
 from .taylor.cauchy import cauchy_coefficients
 

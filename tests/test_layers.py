@@ -10,8 +10,8 @@ ROWS = {
     0: {"errors", "progress", "lanes"},
     1: {"_jax_compat", "algebra", "directions", "spaces", "datasets"},
     2: {"taylor", "models"},
-    3: {"microgpt", "reference"},
-    4: {"interpolation", "estimators", "prediction", "sketching"},
+    3: {"microgpt", "reference", "running"},
+    4: {"controls", "interpolation", "estimators", "prediction", "sketching"},
     5: {"stability", "figures"},
     6: {"plotting", "cli"},
 }
@@ -21,6 +21,7 @@ SAME_ROW = {
     ("taylor", "taylor"),
     ("estimators", "interpolation"),
     ("prediction", "estimators"),
+    ("sketching", "controls"),
     ("sketching", "interpolation"),
     ("sketching", "estimators"),
     ("sketching", "prediction"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sketchlearn as sl
-from sketchlearn import estimators, sketching
+from sketchlearn import estimators, running
 from sketchlearn.directions import directions
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -225,7 +225,7 @@ def test_block_size_changes_nothing_but_rounding(monkeypatch):
     whole = coefficients(7)
     # sums of a few products may be taken in another order: 1e-16 each
     np.testing.assert_allclose(coefficients(3), whole, rtol=1e-12)
-    monkeypatch.setattr(sketching, "_free_memory", lambda: 0.0)
+    monkeypatch.setattr(running, "_free_memory", lambda: 0.0)
     np.testing.assert_allclose(coefficients(None), whole, rtol=1e-12)
 
 
@@ -238,7 +238,7 @@ def test_the_directions_of_the_jets_are_those_of_the_inner_products(batch_size):
 
 def test_blocks_cover_every_direction_once_and_have_nearly_one_size():
     for count, largest in [(1, 128), (128, 128), (129, 128), (500, 128), (7, 3), (5, 1)]:
-        blocks = list(sketching._blocks(count, largest))
+        blocks = list(running.blocks(count, largest))
         assert [i for start, stop in blocks for i in range(start, stop)] == list(range(count))
         sizes = [stop - start for start, stop in blocks]
         assert max(sizes) <= largest

@@ -1,0 +1,192 @@
+"""Running a training program along many directions of its weights at once, in blocks that fit into memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+from jax import lax
+
+from . import _jax_compat as compat
+from .algebra import Algebra, Jet, StackedSeries
+from .errors import check_dtype
+from .lanes import lanes, side_by_side
+from .progress import track
+from .spaces import Space
+from .taylor.interpreter import Context
+from .taylor.transform import evaluate
+
+LARGEST_BLOCK = 128  # larger blocks were not faster on a CPU
+SMALLEST_LANE = 32  # below, each operation is too small to be fast
+
+
+def blocks(count: int, largest: int) -> Iterator[tuple[int, int]]:
+    """Split ``count`` into blocks of nearly equal size, none above ``largest``."""
+    size = math.ceil(count / math.ceil(count / largest))
+    for start in range(0, count, size):
+        yield start, min(start + size, count)
+
+
+def in_blocks(
+    program: Callable, draw: Callable, count: int, batch_size: int, title: str, unit: str, progress: bool
+) -> Iterator[tuple[int, int, Any]]:
+    """Run a program on blocks of a long leading axis, side by side on a CPU's cores.
+
+    Args:
+        program: of the arrays that ``draw`` returns; compiled once.
+        draw: ``(start, size) ->`` the arrays of a block. They are made outside the program: fused into it, the last
+            digits of random directions would depend on what it is.
+        count: length of the axis; the last block may reach beyond it.
+        batch_size: rows run at once.
+        title, unit: of the progress bar.
+        progress: show it.
+
+    Yields:
+        ``start, stop, program(*draw(start, size))``, in order.
+    """
+    width = lanes(batch_size, SMALLEST_LANE)
+    parts = list(blocks(count, math.ceil(batch_size / width)))
+    size = parts[0][1] - parts[0][0]  # of every block, so that one compiled program serves all
+    compiled = jax.jit(program).lower(*draw(0, size)).compile()  # before the lanes, which would each compile it
+    done = zip(parts, side_by_side(compiled, (draw(start, size) for start, _ in parts), width), strict=True)
+    for (start, stop), out in track(done, title, unit, scale=size, total=count, show=progress):
+        yield start, stop, out
+
+
+def collect(found: Iterator[tuple[int, int, Any]], count: int, check: Callable) -> Any:
+    """The blocks of a pytree (size, ...) put together to (count, ...), each checked by ``check(block, start)``."""
+    whole: Any = None
+    for start, stop, block in found:
+        block = jax.tree.map(lambda c, size=stop - start: np.asarray(c)[:size], block)
+        check(block, start)
+        if whole is None:
+            whole = jax.tree.map(lambda c: np.empty((count, *c.shape[1:]), c.dtype), block)
+        for to, part in zip(jax.tree.leaves(whole), jax.tree.leaves(block), strict=True):
+            to[start:stop] = part
+    return whole
+
+
+def jets_along(train: Callable, space: Space, weights: Any, algebra: Algebra, *direction: Any) -> tuple[Any, Any]:
+    """The parameters at ``weights``, and the jets (B, k, ...) of ``weights - t G ψ`` along directions.
+
+    ``direction`` is the real and the imaginary part, (B, q) each, or the real part alone for a real algebra.
+    """
+
+    def one(*parts: Any) -> tuple[Any, Any]:
+        x = [-space.embed(part) for part in parts]
+        out = evaluate(train, Context(algebra), weight_jet(algebra, weights, x))
+        jets = jax.tree.map(lambda y: y if isinstance(y, Jet) else Jet(y, algebra.zeros(y)), out, is_leaf=_is_jet)
+        return (
+            jax.tree.map(lambda y: y.primal, jets, is_leaf=_is_jet),
+            jax.tree.map(lambda y: _coefficients(algebra, y.parts), jets, is_leaf=_is_jet),
+        )
+
+    return jax.vmap(one, out_axes=(None, 0))(*direction)
+
+
+def weight_jet(algebra: Algebra, weights: Any, direction: list[Any]) -> Jet:
+    """The jet of ``weights + t·direction``, the direction as [real, imaginary] or [real]."""
+    zeros = algebra.zeros(weights)
+    if isinstance(algebra, StackedSeries):
+        return Jet(weights, zeros.at[0].set(jnp.stack(direction)))
+    return Jet(weights, (tuple(direction), *zeros[1:]))
+
+
+def _is_jet(x: Any) -> bool:
+    return isinstance(x, Jet)
+
+
+def _coefficients(algebra: Algebra, parts: Any) -> Any:
+    if isinstance(algebra, StackedSeries):
+        return lax.complex(parts[:, 0], parts[:, 1]) if algebra.complex else parts[:, 0]
+    return jnp.stack([lax.complex(*p) if algebra.complex else p[0] for p in parts])
+
+
+def full_weights(space: Space, dtype: Any = None) -> jax.Array:
+    """The weights (n,) of a training run with nothing deleted."""
+    if isinstance(space, type) or not all(hasattr(space, name) for name in ("locate", "embed", "num_examples", "dim")):
+        raise TypeError(f"space must be Examples(n), Candidates, Groups or the like, got {space!r}.")
+    return jnp.ones(space.num_examples, check_dtype(dtype))
+
+
+def check_train(train: Callable, weights: Any) -> Any:
+    """The shapes of what ``train`` returns, without running it; or say why it cannot be sketched."""
+    if not callable(train):
+        raise TypeError(f"train must be a function of the weights, got {type(train).__name__}.")
+    try:
+        shapes = jax.eval_shape(train, weights)
+    except Exception as error:
+        raise ValueError(
+            f"train failed on weights of shape {weights.shape} and dtype {weights.dtype} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if not jax.tree.leaves(shapes):
+        raise TypeError("train returned nothing: it must return the trained parameters.")
+    return shapes
+
+
+def check_query(query: Callable, parameters: Any) -> Any:
+    """The shape of a query's answer, without running it; or say what a query has to be."""
+    if not callable(query):
+        raise TypeError(f"query must be a function of the trained parameters, got {type(query).__name__}.")
+    try:
+        answer = jax.eval_shape(query, parameters)
+    except Exception as error:
+        raise ValueError(
+            f"the query failed on what train returns, a pytree of structure {jax.tree.structure(parameters)} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if not isinstance(answer, jax.ShapeDtypeStruct):
+        raise TypeError(
+            "a query returns one array (or number), this one a pytree of structure "
+            f"{jax.tree.structure(answer)}; stack several values into one array."
+        )
+    if not jnp.issubdtype(answer.dtype, jnp.floating):
+        raise TypeError(
+            "a query returns real floating-point numbers (a loss, a logit), this one an array of dtype "
+            f"{answer.dtype}, which has no Taylor coefficients."
+        )
+    return answer
+
+
+def check_parameters(parameters: Any, what: str = "training with nothing deleted") -> None:
+    """Refuse a run that is not finite."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
+        if not np.isfinite(np.asarray(leaf)).all():
+            raise FloatingPointError(f"{what} gives NaN or infinity in {_named(path)}.")
+
+
+def check_jets(jets: Any, start: int) -> None:
+    """Refuse jets that are not finite, naming the direction."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jets):
+        bad = np.argwhere(~np.isfinite(leaf))
+        if len(bad):
+            raise FloatingPointError(
+                f"the jet of {_named(path)} is not finite at order {bad[0][1] + 1} along direction "
+                f"{start + bad[0][0]}: training is not differentiable there (a square root of zero?), or its series "
+                f"grows too fast for {leaf.dtype}. Use float64, a lower degree, or a more stable run "
+                "(stability_profile shows how fast the orders grow)."
+            )
+
+
+def _named(path: Any) -> str:
+    return f"parameter {jax.tree_util.keystr(path)}" if path else "the trained parameters"
+
+
+def affordable_block(train: Callable, weights: Any, algebra: Algebra) -> int:
+    """How many directions fit into half of the free memory, by estimate."""
+    program = compat.trace(train, weights)
+    each = 2 * algebra.degree * compat.peak_bytes(program.jaxpr)
+    return int(np.clip(_free_memory() / 2 // max(each, 1), 1, LARGEST_BLOCK))
+
+
+def _free_memory() -> float:
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return float(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    return float(psutil.virtual_memory().available)
