@@ -10,14 +10,16 @@ from . import datasets as datasets
 from . import microgpt as microgpt
 from . import reference as reference
 from . import taylor as taylor
+from .controls import gradient as gradient
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import UnsupportedPrimitive as UnsupportedPrimitive
 from .prediction import Prediction as Prediction
-from .sketching import Sketch as Sketch
+from .querying import Sketch as Sketch
 from .sketching import sketch as sketch
 from .spaces import Candidates as Candidates
 from .spaces import Examples as Examples
 from .spaces import Groups as Groups
+from .spaces import LinearMap as LinearMap
 from .stability import StabilityProfile as StabilityProfile
 from .stability import stability_profile as stability_profile
 from .taylor import piecewise_report as piecewise_report

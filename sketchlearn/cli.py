@@ -18,7 +18,8 @@ import matplotlib
 import numpy as np
 
 from . import figures, microgpt
-from .sketching import ESTIMATORS, sketch
+from .querying import ESTIMATORS
+from .sketching import sketch
 from .spaces import Examples
 from .taylor import cauchy_coefficients, taylor_coefficients
 
@@ -66,9 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     figure.add_argument("--examples", type=int, default=1000, help="training names and steps (default 1000)")
     figure.add_argument(
         "--estimator",
-        default="mean",
+        nargs="+",
+        default=["mean", "auto"],
         choices=ESTIMATORS,
-        help="figure 3 (default mean, the paper's)",
+        help="figure 3, one or several in one picture (default: mean, the paper's, and auto, ours)",
     )
     figure.set_defaults(run=_figure)
 
@@ -153,7 +155,7 @@ def _demo(args: argparse.Namespace) -> dict[str, Any]:
 
 def _figure(args: argparse.Namespace) -> dict[str, Any]:
     matplotlib.use("Agg")
-    from .plotting import draw_curve, draw_stability
+    from .plotting import draw_curve, draw_estimators, draw_stability
 
     begun, show = time.perf_counter(), not args.quiet
     # Figures 1 and 2 are exact statements and run in float64; the noise of figure 3's sampling is far above float32's.
@@ -173,16 +175,20 @@ def _figure(args: argparse.Namespace) -> dict[str, Any]:
             _say(args, f"trusted radius {profile.radius:.3g}; largest relative error of a norm {largest:.1e}")
         else:
             if args.number == 2:
-                curve = figures.taylor_figure(experiment, _default(args.degree, 6), args.query)
+                curves = [figures.taylor_figure(experiment, _default(args.degree, 6), args.query)]
             else:
-                curve = figures.sketch_figure(
+                curves = figures.sketch_figure(
                     experiment, _default(args.degree, 3), _default(args.directions, 500), args.seed, args.query,
                     args.estimator, progress=show,
                 )  # fmt: skip
-            report = {f.name: getattr(curve, f.name) for f in dataclasses.fields(curve)}
-            ax = draw_curve(curve)
-            _say(args, f"terms at s = 1: {np.array2string(curve.terms, precision=4)}")
-            _say(args, f"predicted {curve.predictions[-1, -1]:.4f}, retrained {curve.retrained[-1]:.4f} nats")
+            numbers = [{f.name: getattr(curve, f.name) for f in dataclasses.fields(curve)} for curve in curves]
+            report = numbers[0] | ({"others": numbers[1:]} if len(numbers) > 1 else {})
+            ax = draw_curve(curves[0]) if len(curves) == 1 else draw_estimators(curves)
+            for curve in curves:
+                if len(curves) > 1:
+                    _say(args, f"estimator {curve.settings['estimator']}:")
+                _say(args, f"terms at s = 1: {np.array2string(curve.terms, precision=4)}")
+                _say(args, f"predicted {curve.predictions[-1, -1]:.4f}, retrained {curve.retrained[-1]:.4f} nats")
     report["seconds"] = round(time.perf_counter() - begun, 1)
     _save(args, f"figure{args.number}", ax.figure, report)
     _say(args, f"done in {report['seconds']:.0f} s")

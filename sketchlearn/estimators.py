@@ -13,6 +13,7 @@ import numpy as np
 
 from .interpolation import Fitted
 
+INTERACTION = 0.5  # of what lesser coordinates do alone: how much of it may be interaction at order one
 DECAY = 0.6  # of Taylor terms from one order to the next, as on microgpt with deletions of 1 to 30%
 
 
@@ -125,7 +126,9 @@ def standard_errors(found: Terms) -> np.ndarray:
     return np.sqrt(np.maximum(np.einsum("brrq->brq", found.covariance), 0))
 
 
-def truncation(terms: np.ndarray, used: np.ndarray, first: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def truncation(
+    terms: np.ndarray, used: np.ndarray, first: np.ndarray | None = None, lowest: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """The size of what the used orders leave out, (B, Q), and whether the used terms decay, (B, Q).
 
     The used terms are continued by one order: each shrinks by the factor ``DECAY`` an order (or by that of the
@@ -136,19 +139,21 @@ def truncation(terms: np.ndarray, used: np.ndarray, first: np.ndarray | None = N
         terms: (B, k, Q).
         used: (B, k, Q) booleans, a leading run of orders.
         first: (B, Q), the size of the first order without cancellation between coordinates, where it is known.
+        lowest: the first order that is not zero by construction: 2 for interactions.
     """
     count = used.sum(1)
     size = np.abs(terms)
-    if first is not None:
-        size = np.concatenate([np.maximum(size[:, :1], first[:, None]), size[:, 1:]], 1)
 
     def at(index: Any) -> np.ndarray:
-        return np.take_along_axis(np.abs(terms), np.clip(index, 0, terms.shape[1] - 1)[:, None], 1)[:, 0]
+        return np.take_along_axis(size, np.clip(index, 0, terms.shape[1] - 1)[:, None], 1)[:, 0]
 
     last, before = at(count - 1), at(count - 2)
-    decays = (count < 2) | (last < before)
-    slow = (count > 1) & (last > DECAY * before)
+    comparable = count > lowest
+    decays = ~comparable | (last < before)
+    slow = comparable & (last > DECAY * before)
     rate = np.where(slow, np.minimum(last / np.where(before > 0, before, 1), 1.0), DECAY)
+    if first is not None:
+        size = np.concatenate([np.maximum(size[:, :1], first[:, None]), size[:, 1:]], 1)
     ahead = count[:, None] - np.arange(terms.shape[1])[:, None]  # orders from each term to the first left out
     continued = np.where(used, size * rate[:, None] ** np.maximum(ahead, 0), 0.0)
     return continued.max(1), decays

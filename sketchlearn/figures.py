@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -102,11 +103,14 @@ def sketch_figure(
     num_directions: int = 500,
     key: int = 0,
     query: str = "max",
-    estimator: str = "mean",
+    estimators: Sequence[str] = ("mean",),
     retrainings: int = 11,
     progress: bool = True,
-) -> Curve:
-    """Figure 3: the sketch's prediction along one deletion, with a band of one standard error, against retraining."""
+) -> list[Curve]:
+    """Figure 3: the sketch's prediction along one deletion, with a band of one standard error, against retraining.
+
+    One curve for each estimator, all of the same directions.
+    """
     deleted, loss = _names_with_an_x(experiment), experiment.query(query)
     made = sketch(
         experiment.train, Examples(experiment.num_examples), degree, num_directions, key,
@@ -115,19 +119,22 @@ def sketch_figure(
     s, at = np.linspace(0, 1, 101), np.linspace(0, 1, retrainings)
     x = np.zeros(experiment.num_examples)
     x[deleted] = 1
-    found = made.predict(loss, np.outer(s[1:], x), estimator=estimator)
-    used = found.terms * found.orders_used
-    partial = float(found.baseline) + np.cumsum(np.concatenate([np.zeros((len(used), 1)), used], 1), 1)
-    partial[:, -1] = found.value  # a median of sums is not the sum of the medians
-    predictions = np.concatenate([np.full((1, degree + 1), float(found.baseline)), partial]).T
     truth = retrain_along(experiment, query, deleted, at)
-    settings = {
-        "degree": degree,
-        "num_directions": num_directions,
-        "key": key,
-        "estimator": estimator,
-        "retrainings": retrainings,
-        "dtype": str(experiment.dtype),
-    }
-    deviation = np.concatenate([[0.0], found.standard_error])
-    return Curve(query, len(deleted), found.terms[-1], s, predictions, deviation, at, truth, settings)
+    curves = []
+    for estimator in estimators:
+        found = made.predict(loss, np.outer(s[1:], x), estimator=estimator)
+        used = found.terms * found.orders_used
+        partial = float(found.baseline) + np.cumsum(np.concatenate([np.zeros((len(used), 1)), used], 1), 1)
+        partial[:, -1] = found.value  # a median of sums is not the sum of the medians
+        predictions = np.concatenate([np.full((1, degree + 1), float(found.baseline)), partial]).T
+        settings = {
+            "degree": degree,
+            "num_directions": num_directions,
+            "key": key,
+            "estimator": estimator,
+            "retrainings": retrainings,
+            "dtype": str(experiment.dtype),
+        }
+        deviation = np.concatenate([[0.0], found.standard_error])
+        curves.append(Curve(query, len(deleted), found.terms[-1], s, predictions, deviation, at, truth, settings))
+    return curves

@@ -108,6 +108,13 @@ class Interpolant:
         variance = (at**2).sum(0)[:, None] * noise
         return at.T @ inside, variance
 
+    def weights(self, z: np.ndarray) -> np.ndarray:
+        """What each equation, real parts first, counts in the exact values at z: (2·num_used, B)."""
+        if not self.determined:
+            raise ValueError(f"{self.unknowns} unknowns are not determined by {2 * len(self.psi)} equations.")
+        u, values = self.vectors[:, -self.unknowns :], self.eigenvalues[-self.unknowns :]
+        return u @ ((u.T @ self._cross(z)) / values[:, None])
+
     def _shrunk(self, y: np.ndarray, z: np.ndarray) -> Fitted:
         """A fit for fewer equations than unknowns: the shrinkage with the least leave-one-out error, or none."""
         m = len(y) // 2

@@ -12,6 +12,7 @@ from .figures import Curve
 from .stability import StabilityProfile
 
 TRUTH, LINE, BAND = "#d62728", "#1f77b4", "#1f77b455"
+ESTIMATOR_COLORS = ("#7f7f7f", "#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd")
 
 
 def _axes(ax: Axes | None) -> Axes:
@@ -45,6 +46,24 @@ def draw_curve(curve: Curve, ax: Axes | None = None) -> Axes:
     ax.set(
         xlabel=f"share s deleted of each of the {curve.deleted} names with an x",
         ylabel=f"loss on '{curve.query}' (nats)",
+    )
+    ax.legend(frameon=False)
+    return ax
+
+
+def draw_estimators(curves: list[Curve], ax: Axes | None = None) -> Axes:
+    """The predictions of several estimators from the same directions, their bands, and the retrained truth."""
+    ax = _axes(ax)
+    for color, curve in zip(ESTIMATOR_COLORS, curves, strict=False):
+        ax.plot(curve.fractions, curve.predictions[-1], color=color, label=f"{curve.settings['estimator']}, ± one s.e.")
+        if curve.deviation is not None:
+            low, high = curve.predictions[-1] - curve.deviation, curve.predictions[-1] + curve.deviation
+            ax.fill_between(curve.fractions, low, high, color=color, alpha=0.25, lw=0)
+    first = curves[0]
+    ax.plot(first.retrained_at, first.retrained, "o", color=TRUTH, ms=5, label="retrained")
+    ax.set(
+        xlabel=f"share s deleted of each of the {first.deleted} names with an x",
+        ylabel=f"loss on '{first.query}' (nats)",
     )
     ax.legend(frameon=False)
     return ax

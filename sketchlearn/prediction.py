@@ -57,6 +57,7 @@ def predict_from(
     stacked: bool,
     used: np.ndarray,
     first: np.ndarray | None = None,
+    lowest: int = 1,
 ) -> Prediction:
     """The prediction that estimated terms make: those used are summed, what they leave out is judged.
 
@@ -67,11 +68,12 @@ def predict_from(
         stacked: whether a stack of deletions was asked for, or one.
         used: (B, k, Q), which terms to use.
         first: (B, Q), the size of the first order without cancellation between coordinates, where it is known.
+        lowest: the first order that is not zero by construction.
     """
     errors = estimators.standard_errors(found)
     change = known + ((found.terms * used).sum(1) if found.change is None else found.change)
     spread = np.sqrt(np.maximum(np.einsum("brsq,brq,bsq->bq", found.covariance, used, used), 0))
-    missing, decays = estimators.truncation(found.terms, used, first)
+    missing, decays = estimators.truncation(found.terms, used, first, lowest)
 
     def shaped(array: np.ndarray) -> np.ndarray:
         full = array.reshape(*array.shape[:-1], *baseline.shape)

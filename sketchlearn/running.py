@@ -114,6 +114,25 @@ def full_weights(space: Space, dtype: Any = None) -> jax.Array:
     return jnp.ones(space.num_examples, check_dtype(dtype))
 
 
+def centre_of(space: Space, centre: Any) -> np.ndarray | None:
+    """The coordinates of the centre, (q,), or None for full weights."""
+    if centre is None:
+        return None
+    if np.ndim(centre) == 0:
+        if isinstance(centre, bool) or not 0 < float(centre) < 1:
+            raise ValueError(
+                "centre must be a fraction between 0 and 1 by which every coordinate is weighted down, "
+                f"or a vector (n,) of fractions, got {centre!r}."
+            )
+        return np.full(space.dim, float(centre))
+    found = space.locate(np.asarray(centre, float))
+    if found.ndim != 1 or (found < 0).any() or (found >= 1).any():
+        raise ValueError(
+            "a centre is one vector of fractions, at least 0 and below 1 (at 1 an example would have no weight left)."
+        )
+    return found
+
+
 def check_train(train: Callable, weights: Any) -> Any:
     """The shapes of what ``train`` returns, without running it; or say why it cannot be sketched."""
     if not callable(train):

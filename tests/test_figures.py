@@ -60,7 +60,9 @@ def test_figure_2_holds_the_partial_sums_of_the_series():
 
 @pytest.mark.parametrize("estimator", ["mean", "median_of_means", "auto"])
 def test_figure_3_holds_what_the_sketch_predicts_along_the_deletion(estimator):
-    curve = figures.sketch_figure(Cubic(), num_directions=60, key=1, estimator=estimator, retrainings=2, progress=False)
+    curve = figures.sketch_figure(
+        Cubic(), num_directions=60, key=1, estimators=[estimator], retrainings=2, progress=False
+    )[0]
     made = sl.sketch(Cubic().train, sl.Examples(4), num_directions=60, key=1, progress=False)
     for i in (1, 30, 100):
         x = curve.fractions[i] * np.array([1.0, 0, 0, 1])

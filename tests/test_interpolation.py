@@ -197,7 +197,7 @@ def test_auto_drops_orders_noisier_than_decaying_terms_can_be_large():
     x = sl.Examples(n).locate(stack)
     truth = x @ np.asarray(g) + np.einsum("bi,ij,bj->b", x, np.asarray(h), x)
     error = {
-        e: np.sqrt(np.mean((made.predict(lambda p: p, stack, e).change - truth) ** 2)) for e in sl.sketching.ESTIMATORS
+        e: np.sqrt(np.mean((made.predict(lambda p: p, stack, e).change - truth) ** 2)) for e in sl.querying.ESTIMATORS
     }
     assert error["auto"] <= 1.1 * min(error.values())
     assert error["auto"] < 0.2 * error["mean"]
@@ -217,7 +217,7 @@ def test_truncation_grows_with_slowly_decaying_terms_and_sees_through_cancellati
 
 
 def test_a_fit_that_would_cost_too_much_is_replaced_by_the_mean_and_said(monkeypatch):
-    monkeypatch.setattr(sl.sketching, "MOST_EQUATIONS", 20)
+    monkeypatch.setattr(sl.querying, "MOST_EQUATIONS", 20)
     made = sl.sketch(lambda w: w.sum() ** 2, sl.Examples(9), degree=2, num_directions=40, progress=False)
     found, mean = (made.predict(lambda p: p, [0, 1], e) for e in ("kernel", "mean"))  # 9 unknowns at order 1, 45 at 2
     assert found.warnings[-1] == "orders [2] are averaged, not fitted: more than 20 equations would be solved."
