@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 SHRINKAGES = (1e-8, 1e-4, 1e-2, 1e-1, 1.0, 10.0)  # relative to the mean eigenvalue of the Gram matrix
+DEPENDENT = 1e-13  # smallest over largest eigenvalue at which equations count as dependent
 SPARE = 8  # directions beyond those that determine a polynomial twice
 
 
@@ -46,6 +47,8 @@ class Interpolant:
         order: r.
         scales: (q,) positive, or ``None``: how much each coordinate is expected to matter. The kernel
             becomes ``(Σ_j s_j x_j y_j)^r``; what is exact stays exact.
+        interactions: whether the polynomial is known to be without pure powers ``x_j^r``: there are q unknowns
+            less, and the kernel loses ``Σ_j (x_j y_j)^r``.
 
     Example:
         >>> import numpy as np
@@ -60,16 +63,30 @@ class Interpolant:
     Gunn, arXiv:2604.07328.
     """
 
-    def __init__(self, directions: np.ndarray, order: int, scales: np.ndarray | None = None):
+    def __init__(
+        self, directions: np.ndarray, order: int, scales: np.ndarray | None = None, interactions: bool = False
+    ):
         m, q = directions.shape
         self.order, self.scales = order, np.ones(q) if scales is None else np.asarray(scales, float)
-        self.unknowns = math.comb(q + order - 1, order)
+        self.interactions = interactions
+        self.unknowns = math.comb(q + order - 1, order) - q * interactions
         self.determined = 2 * m >= self.unknowns
         # twice as many equations as unknowns are plenty, and the cost is the cube of their number
-        self.num_used = min(m, self.unknowns + SPARE) if self.determined else m
-        self.psi = directions[: self.num_used] * np.sqrt(self.scales)
-        # the equations are Re P(ψ) and Im P(ψ): their Gram matrix from (ψ_i·ψ_j)^r and (conj(ψ_i)·ψ_j)^r
-        plain, mixed = (self.psi @ self.psi.T) ** order, (self.psi.conj() @ self.psi.T) ** order
+        self._factorise(directions[: self.unknowns + SPARE] if self.determined else directions)
+        if self.determined and self.eigenvalues[-self.unknowns] <= DEPENDENT * self.eigenvalues[-1]:
+            self.determined = False  # enough in number, but directions that repeat each other say nothing new
+            self._factorise(directions)
+
+    def _kernel(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """``(x·y)^r`` for all pairs of rows, without pure powers if the polynomial has none."""
+        r = self.order
+        return (x @ y.T) ** r - (x**r @ (y**r).T if self.interactions else 0)
+
+    def _factorise(self, directions: np.ndarray) -> None:
+        """The Gram matrix of the equations Re P(ψ) and Im P(ψ), from (ψ_i·ψ_j)^r and (conj(ψ_i)·ψ_j)^r."""
+        self.num_used = len(directions)
+        self.psi = directions * np.sqrt(self.scales)
+        plain, mixed = self._kernel(self.psi, self.psi), self._kernel(self.psi.conj(), self.psi)
         both = (plain + mixed).imag / 2
         gram = np.block([[(mixed + plain).real / 2, both], [both.T, (mixed - plain).real / 2]])
         self.eigenvalues, self.vectors = np.linalg.eigh(gram)
@@ -81,7 +98,7 @@ class Interpolant:
 
     def _cross(self, z: np.ndarray) -> np.ndarray:
         """The inner products (2m, B) of the equations with the evaluations at z."""
-        powers = (self.psi @ (np.sqrt(self.scales) * z).T) ** self.order
+        powers = self._kernel(self.psi, np.sqrt(self.scales) * z)
         return np.concatenate([powers.real, powers.imag])
 
     def fit(self, coefficients: np.ndarray, z: np.ndarray, rounding: float = 2.2e-16) -> Fitted:

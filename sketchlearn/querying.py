@@ -193,17 +193,17 @@ class Sketch:
         elif first is not None:
             c[:, 0] = 0
         controlled = self._control(query, c, at) if control else np.zeros((len(at), *c.shape[1:]))
-        inner = self.directions.conj() @ at.T
+        powers = estimators.powers(self.directions, at, self.degree, interactions=seen.alone is not None)
         if estimator == "median_of_means":
             groups = estimators.groups_for(failure, self.num_directions)
-            found = estimators.median_of_means(inner, c, self.space.dim, groups)
+            found = estimators.median_of_means(powers, c, self.space.dim, groups)
         elif estimator == "mean":
-            found = estimators.mean(inner, c, self.space.dim)
+            found = estimators.mean(powers, c, self.space.dim)
         else:
             orders = 1 if estimator == "least_squares" else self.degree
             rounding = float(np.finfo(seen.coefficients.dtype).eps)
             fits = [self._fit(r, c[:, r - 1], at, rounding, fitted=r <= orders) for r in range(1, self.degree + 1)]
-            found = estimators.with_fits(inner, fits, self.space.dim)
+            found = estimators.with_fits(powers, fits, self.space.dim)
         found = found._replace(terms=found.terms + controlled)
         if control and found.change is not None:
             found = found._replace(change=found.change + controlled.sum(1))
@@ -264,8 +264,8 @@ class Sketch:
             first = jax.tree.map(solved, self.coefficients)
         else:
             raise ValueError(
-                f"control needs the first order of the parameters, exact once twice the {self.num_directions} directions "
-                f"reach the {self.space.dim} coordinates, or in an additive sketch."
+                "control needs the first order of the parameters, which is exact once twice the directions "
+                f"({self.num_directions}) reach the coordinates ({self.space.dim}), or in an additive sketch."
             )
         there = self._push(query, jax.tree.map(alone, first))[:, 1:].astype(float)
         along = self._push(query, jax.tree.map(lambda a: alone(np.asarray(a)[:, 0]), self.coefficients))[:, 1:]
@@ -276,7 +276,7 @@ class Sketch:
                 there[:, r - 1] -= (at**r) @ only[:, r - 1]
         square = (np.abs(along) ** 2).sum(0)
         share = (c * along.conj()).real.sum(0) / np.where(square > 0, square, 1)
-        share[0] = 0  # order one is exact already
+        share[0] = 1 if c[:, 0].any() else 0  # order one is known: by θ_1, or before
         c -= share * along
         return share * there
 
@@ -308,7 +308,12 @@ class Sketch:
 
     def _interpolant(self, order: int, scaled: bool) -> Interpolant:
         if (order, scaled) not in self._interpolants:
-            self._interpolants[order, scaled] = Interpolant(self.directions, order, self._scales if scaled else None)
+            self._interpolants[order, scaled] = Interpolant(
+                self.directions,
+                order,
+                self._scales if scaled else None,
+                interactions=order > 1 and self.alone is not None,
+            )
         return self._interpolants[order, scaled]
 
     @functools.cached_property

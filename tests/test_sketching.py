@@ -124,14 +124,14 @@ def test_the_standard_error_of_the_change_counts_how_the_orders_vary_together(ma
 def test_standard_errors_say_how_far_off_the_estimate_is(many, estimator):
     learner, made, x, exact = many
     _, c = made.measure(learner.query)
-    inner, groups = (made.directions.conj() @ np.atleast_2d(x).T), np.arange(made.num_directions).reshape(200, -1)
+    powers, groups = estimators.powers(made.directions, x, 3), np.arange(made.num_directions).reshape(200, -1)
     off, off_change = [], []
     for group in groups:  # 200 sketches of 200 directions each, with nothing in common
         if estimator == "mean":
-            found = estimators.mean(inner[group], c[group], 4)
+            found = estimators.mean(powers[:, group], c[group], 4)
             change = found.terms.sum(1)
         else:
-            found = estimators.median_of_means(inner[group], c[group], 4, 20)
+            found = estimators.median_of_means(powers[:, group], c[group], 4, 20)
             change = found.change
         off.append((found.terms - exact) / estimators.standard_errors(found))
         off_change.append((change - exact.sum(1)) / np.sqrt(found.covariance.sum((1, 2))))
@@ -147,7 +147,7 @@ def test_the_covariance_formula_is_the_brute_force_covariance_of_the_mean():
     m, b, k, q, dim = 7, 3, 4, 2, 5
     inner = rng.normal(size=(m, b)) + 1j * rng.normal(size=(m, b))
     c = rng.normal(size=(m, k, q)) + 1j * rng.normal(size=(m, k, q))
-    found = estimators.mean(inner, c, dim)
+    found = estimators.mean(np.stack([inner**r for r in range(1, k + 1)]), c, dim)
     for i, j in itertools.product(range(b), range(q)):
         each = np.array([math.comb(dim + r - 1, r) * (inner[:, i] ** r * c[:, r - 1, j]).real for r in range(1, k + 1)])
         # the formula subtracts means after the sum over directions: some digits of 1e-16 are lost
@@ -332,9 +332,9 @@ def test_a_small_space_predicts_with_less_noise_at_the_same_number_of_directions
 
 def test_the_median_of_means_is_the_median_of_the_means_of_groups():
     rng = np.random.default_rng(1)
-    inner, c = rng.normal(size=(9, 2)) + 0j, rng.normal(size=(9, 2, 3)) + 1j * rng.normal(size=(9, 2, 3))
-    found = estimators.median_of_means(inner, c, 4, 3)
-    means = np.stack([estimators.mean(inner[g], c[g], 4).terms for g in np.split(np.arange(9), 3)])
+    powers, c = rng.normal(size=(2, 9, 2)) + 0j, rng.normal(size=(9, 2, 3)) + 1j * rng.normal(size=(9, 2, 3))
+    found = estimators.median_of_means(powers, c, 4, 3)
+    means = np.stack([estimators.mean(powers[:, g], c[g], 4).terms for g in np.split(np.arange(9), 3)])
     np.testing.assert_array_equal(found.terms, np.median(means, axis=0))
     np.testing.assert_array_equal(found.change, np.median(means.sum(2), axis=0))
 
@@ -342,11 +342,11 @@ def test_the_median_of_means_is_the_median_of_the_means_of_groups():
 def test_one_wild_direction_moves_the_mean_but_not_the_median_of_means(many):
     learner, made, x, exact = many
     _, c = made.measure(learner.query)
-    inner, wild = (made.directions.conj() @ np.atleast_2d(x).T)[:2000], c[:2000].copy()
+    powers, wild = estimators.powers(made.directions[:2000], x, 3), c[:2000].copy()
     wild[17] *= 1e6
-    mean = estimators.mean(inner, wild, 4).terms
-    median = estimators.median_of_means(inner, wild, 4, estimators.groups_for(0.05, 2000))
-    errors = estimators.standard_errors(estimators.mean(inner, c[:2000], 4))
+    mean = estimators.mean(powers, wild, 4).terms
+    median = estimators.median_of_means(powers, wild, 4, estimators.groups_for(0.05, 2000))
+    errors = estimators.standard_errors(estimators.mean(powers, c[:2000], 4))
     assert (np.abs(mean - exact) > 20 * errors).all()
     # a median's standard error is sqrt(π/2) = 1.25 times a mean's
     assert (np.abs(median.terms - exact) < SIGMAS * 1.25 * errors).all()

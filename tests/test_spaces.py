@@ -213,3 +213,36 @@ def test_spaces_say_what_they_are():
     assert repr(sl.Examples(3)) == "Examples(3)"
     assert repr(sl.Candidates([0, 2], 5)) == "Candidates(2 of 5)"
     assert repr(sl.Groups(["a", "b", "a"])) == "Groups(2 groups of 3 examples)"
+
+
+def test_groups_are_a_linear_map_with_their_indicators_as_columns():
+    groups = sl.Groups(["a", "b", "a", "c"])
+    linear = sl.LinearMap(np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1]]))
+    z = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(linear.embed(z), groups.embed(z))
+    for mask in ([True, False, True, False], [[True, True, True, False], [False, False, False, True]]):
+        # a least-squares solve in float64
+        np.testing.assert_allclose(linear.locate(np.array(mask)), groups.locate(np.array(mask)), atol=1e-14)
+    assert (linear.dim, linear.num_examples) == (3, 4)
+
+
+def test_a_deletion_that_no_combination_of_columns_gives_names_the_examples_outside():
+    space = sl.LinearMap([[1.0, 0], [1, 0], [0, 1]])
+    with pytest.raises(ValueError, match=r"2 examples cannot be given the fractions asked for: \[0, 1\]"):
+        space.locate([0])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        ([1.0, 2], "shape"), (np.zeros((0, 2)), "shape"), ([[1.0], [np.inf]], "finite"),
+        ([[1.0, 2], [2, 4]], "dependent"), (np.ones((2, 3)), "dependent"),
+    ],
+)  # fmt: skip
+def test_a_matrix_that_spans_no_unique_coordinates_is_refused(matrix, message):
+    with pytest.raises(ValueError, match=message):
+        sl.LinearMap(matrix)
+
+
+def test_a_group_named_twice_is_deleted_once():
+    np.testing.assert_array_equal(sl.Groups(["a", "b", "a"]).locate(["a", "a"]), [1, 0])
