@@ -13,11 +13,11 @@ import numpy as np
 
 from .interpolation import Fitted
 
-# How Taylor terms shrink from one order to the next, and how large interactions would be at order one beside what the
-# lesser coordinates do alone. Calibrated on microgpt with the bundled names (first letters, their unions, random
+# What truncation is judged by, calibrated on microgpt with the bundled names (first letters, their unions, random
 # subsets of 1 to 25%) for intervals that hold 95%; benchmarks/ reports the coverage on the paper's names, unseen here.
-DECAY = 0.7
-INTERACTION = 1.0
+DECAY = 0.8  # how terms shrink from one order to the next
+INTERACTION = 1.2  # how large interactions would be at order one, beside what the lesser coordinates do alone
+LARGE = 0.2  # the deleted fraction of the weights from which that holds; below, the orders shrink with its square root
 
 
 class Terms(NamedTuple):

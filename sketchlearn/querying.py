@@ -226,17 +226,19 @@ class Sketch:
     def _sizes(self, seen: Measured, gradient: np.ndarray | None, at: np.ndarray) -> np.ndarray | None:
         """The size of the first order without cancellation, (B, Q), where it is known: what truncation is judged by.
 
-        For interactions the largest coordinate does not count: alone it is exact.
+        For interactions the largest coordinate does not count: alone it is exact. Small deletions bend less.
         """
+        fraction = np.abs(np.asarray(self.space.embed(at))).mean(1)[:, None]
+        bend = np.minimum(1, np.sqrt(fraction / estimators.LARGE))
         if seen.alone:
             squares = np.stack([(at * own) ** 2 for own in seen.alone.coefficients[:, 0].T], -1)  # (B, q, Q)
-            return estimators.INTERACTION * np.sqrt(np.maximum(squares.sum(1) - squares.max(1), 0))
+            return bend * estimators.INTERACTION * np.sqrt(np.maximum(squares.sum(1) - squares.max(1), 0))
         if gradient is None:
             if not self._solves_first:
                 return None
             first = seen.coefficients[:, 0].astype(complex)
             gradient = self._interpolant(1, False).fit(first, np.eye(self.space.dim)).values
-        return np.sqrt(at**2 @ gradient**2)
+        return bend * np.sqrt(at**2 @ gradient**2)
 
     @property
     def _solves_first(self) -> bool:
