@@ -13,6 +13,8 @@ from . import taylor as taylor
 from .controls import gradient as gradient
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import UnsupportedPrimitive as UnsupportedPrimitive
+from .planning import Plan as Plan
+from .planning import plan as plan
 from .prediction import Prediction as Prediction
 from .querying import Sketch as Sketch
 from .sketching import sketch as sketch

@@ -99,3 +99,12 @@ def _jaxprs(param: Any) -> list[Any]:
     if isinstance(param, (tuple, list)):
         return [j for p in param for j in _jaxprs(p)]
     return [param] if hasattr(split_consts(param)[0], "eqns") else []
+
+
+def working_bytes(compiled: Any) -> int | None:
+    """The bytes of arguments and temporaries of a compiled program, where its backend tells."""
+    try:
+        found = compiled.memory_analysis()
+        return int(found.temp_size_in_bytes + found.argument_size_in_bytes)
+    except (AttributeError, NotImplementedError, TypeError, jax.errors.JaxRuntimeError):  # not every backend does
+        return None

@@ -1,4 +1,4 @@
-"""The command line: ``sketchlearn demo | figure 1|2|3 | doctor``."""
+"""The command line: ``sketchlearn demo | figure 1|2|3 | plan | doctor``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ import matplotlib
 import numpy as np
 
 from . import figures, microgpt
+from .pilot import rough_estimate
+from .planning import plan
 from .querying import ESTIMATORS
 from .sketching import sketch
 from .spaces import Examples
+from .stability import SERIES_LIMIT
 from .taylor import cauchy_coefficients, taylor_coefficients
+from .wording import duration, size
 
 VERSION = version("sketchlearn")
 TEST_NAMES = ["max", "alexa", "maya", "oliver"]
@@ -74,12 +78,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     figure.set_defaults(run=_figure)
 
+    planner = commands.add_parser("plan", help="what a sketch of microgpt would cost and say, from a short pilot")
+    planner.add_argument("--names", help="a file of names, or 'paper' to download the paper's list")
+    planner.add_argument("--examples", type=int, default=1000, help="training names and steps (default 1000)")
+    planner.add_argument("--directions", type=int, default=500, help="the most to consider (default 500)")
+    planner.add_argument("--degree", type=int, default=3, help="the highest to consider (default 3)")
+    planner.add_argument("--seed", type=int, default=0)
+    planner.add_argument("--query", default="max", help="the test name (default max)")
+    planner.add_argument(
+        "--delete", metavar="LETTERS", help="the names with these letters (default: random twentieths)"
+    )
+    planner.add_argument("--pilot", type=int, default=8, help="directions to try (default 8)")
+    planner.add_argument("--seconds", type=float, help="recommend the least error within this time")
+    planner.add_argument("--tolerance", type=float, help="recommend the cheapest sketch that reaches this error (nats)")
+    planner.set_defaults(run=_plan)
+
     doctor = commands.add_parser("doctor", help="versions, devices, precision, a self-check")
     doctor.set_defaults(run=_doctor)
 
-    for command in (demo, figure, doctor):
+    for command in (demo, figure, planner, doctor):
         command.add_argument("--json", action="store_true", help="print the numbers as JSON")
-        command.add_argument("--quiet", action="store_true", help="no progress bars")
+        command.add_argument("--quiet", action="store_true", help="no progress bars, no estimates beforehand")
         if command is not doctor:
             command.add_argument("--out", type=Path, default=Path("."), help="directory for the files (default: here)")
     return parser
@@ -163,6 +182,7 @@ def _figure(args: argparse.Namespace) -> dict[str, Any]:
         experiment = microgpt.paper_experiment(args.names, num_examples=args.examples)
         if args.number == 1:
             degree, m = _default(args.degree, 100), _default(args.directions, 12)
+            _announce(args, experiment, degree, m, circles=degree > SERIES_LIMIT)
             profile = figures.stability_figure(experiment, degree, m, args.seed, args.query, show)
             report: dict[str, Any] = {
                 "log2_norms": np.log2(np.maximum(profile.norms, 1e-300)),
@@ -177,10 +197,11 @@ def _figure(args: argparse.Namespace) -> dict[str, Any]:
             if args.number == 2:
                 curves = [figures.taylor_figure(experiment, _default(args.degree, 6), args.query)]
             else:
+                degree, m = _default(args.degree, 3), _default(args.directions, 500)
+                _announce(args, experiment, degree, m)
                 curves = figures.sketch_figure(
-                    experiment, _default(args.degree, 3), _default(args.directions, 500), args.seed, args.query,
-                    args.estimator, progress=show,
-                )  # fmt: skip
+                    experiment, degree, m, args.seed, args.query, args.estimator, progress=show
+                )
             numbers = [{f.name: getattr(curve, f.name) for f in dataclasses.fields(curve)} for curve in curves]
             report = numbers[0] | ({"others": numbers[1:]} if len(numbers) > 1 else {})
             ax = draw_curve(curves[0]) if len(curves) == 1 else draw_estimators(curves)
@@ -192,6 +213,48 @@ def _figure(args: argparse.Namespace) -> dict[str, Any]:
     report["seconds"] = round(time.perf_counter() - begun, 1)
     _save(args, f"figure{args.number}", ax.figure, report)
     _say(args, f"done in {report['seconds']:.0f} s")
+    return report
+
+
+def _announce(args: argparse.Namespace, experiment: Any, degree: int, m: int, circles: bool = False) -> None:
+    """Before a long run: what it may cost."""
+    if args.quiet:
+        return
+    cost = rough_estimate(experiment.train, Examples(experiment.num_examples), degree, m, circles)
+    disk = f", {size(cost.disk_bytes)} of jets" if cost.disk_bytes else ""
+    print(
+        f"{m} directions of degree {degree}: {duration(cost.low_seconds)} to {duration(cost.high_seconds)}, "
+        f"{size(cost.peak_bytes)} of memory for arrays{disk}. (Counted from one plain training; `sketchlearn plan` "
+        "runs a pilot, and says what error to expect.)",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _plan(args: argparse.Namespace) -> dict[str, Any]:
+    matplotlib.use("Agg")
+    experiment = microgpt.paper_experiment(args.names, num_examples=args.examples)
+    deleted = None
+    if args.delete is not None:
+        deleted = experiment.containing(args.delete)
+        if not len(deleted):
+            raise ValueError(f"none of the {args.examples} training names contains {args.delete!r}.")
+    found = plan(
+        experiment.train, Examples(args.examples), experiment.query(args.query), deleted, args.degree,
+        args.directions, args.pilot, args.seed, args.seconds, args.tolerance, progress=not args.quiet,
+    )  # fmt: skip
+    _say(args, str(found))
+    report = {
+        "rows": [row._asdict() for row in found.rows],
+        "recommended": None if found.recommended is None else found.recommended._asdict(),
+        "rule": found.rule,
+        "advice": found.advice,
+        "warnings": found.warnings,
+        "change": found.change,
+        "training_seconds": found.training_seconds,
+        "costs": [cost._asdict() for cost in found.costs],
+    }
+    _save(args, "plan", found.plot().figure, report)
     return report
 
 

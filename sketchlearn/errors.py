@@ -35,6 +35,15 @@ def check_count(name: str, value: Any, lowest: int = 1) -> int:
     return int(value)
 
 
+def check_positive(name: str, value: Any) -> float:
+    """Return ``value`` as a positive finite float, or say what was expected."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}.")
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be positive and finite, got {value}.")
+    return float(value)
+
+
 def check_key(key: Any) -> int:
     """Return ``key`` as an int, or say what a seed has to be."""
     if check_count("key", key, lowest=0) >= 2**32:  # more bits would be dropped in one precision and not in the other

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from .figures import Curve
+from .planning import Plan
 from .stability import StabilityProfile
 
 TRUTH, LINE, BAND = "#d62728", "#1f77b4", "#1f77b455"
@@ -88,5 +89,30 @@ def draw_predictions(names: list[str], prediction: Any, truth: np.ndarray, ax: A
     ax.axhline(0, color="0.6", lw=0.8)
     ax.set_xticks(place, names)
     ax.set(ylabel="change of the loss (nats)", title="All names with an x deleted")
+    ax.legend(frameon=False)
+    return ax
+
+
+def draw_plan(plan: Plan, ax: Axes | None = None) -> Axes:
+    """Expected error against time, one line for each degree, with what the pilot leaves open and what was asked for."""
+    ax = _axes(ax)
+    positive = [row.error for row in plan.rows if row.error > 0]
+    floor = min(positive, default=1.0) / 10  # where an error of zero is drawn on a logarithmic axis
+    for k in sorted({row.degree for row in plan.rows}):
+        rows = [row for row in plan.rows if row.degree == k]
+        low, error, high = np.maximum([(row.error_low, row.error, row.error_high) for row in rows], floor).T
+        (line,) = ax.plot([row.seconds for row in rows], error, "o-", ms=4, label=f"degree {k}")
+        ax.fill_between([row.seconds for row in rows], low, high, color=line.get_color(), alpha=0.12, lw=0)
+    if plan.change > 0:
+        ax.axhline(plan.change, color="0.4", lw=0.8, ls=":", label="the change itself")
+    if plan.tolerance is not None:
+        ax.axhline(plan.tolerance, color=TRUTH, lw=0.8, label="error asked for")
+    if plan.seconds is not None:
+        ax.axvline(plan.seconds, color=TRUTH, lw=0.8, ls="--", label="time there is")
+    if plan.recommended is not None:
+        row = plan.recommended
+        label = f"recommended: m = {row.num_directions}, k = {row.degree}"
+        ax.plot(row.seconds, max(row.error, floor), "*", color="k", ms=13, label=label)
+    ax.set(xscale="log", yscale="log", xlabel="time of the sketch (s)", ylabel="expected error (unit of the query)")
     ax.legend(frameon=False)
     return ax

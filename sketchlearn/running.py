@@ -201,10 +201,11 @@ def affordable_block(train: Callable, weights: Any, algebra: Algebra) -> int:
     """How many directions fit into half of the free memory, by estimate."""
     program = compat.trace(train, weights)
     each = 2 * algebra.degree * compat.peak_bytes(program.jaxpr)
-    return int(np.clip(_free_memory() / 2 // max(each, 1), 1, LARGEST_BLOCK))
+    return int(np.clip(free_memory() / 2 // max(each, 1), 1, LARGEST_BLOCK))
 
 
-def _free_memory() -> float:
+def free_memory() -> float:
+    """Bytes of the device's memory, or of the computer's, that are free now."""
     stats = jax.devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return float(stats["bytes_limit"] - stats.get("bytes_in_use", 0))

@@ -149,6 +149,48 @@ def test_the_demo_predicts_retrains_prints_a_table_and_writes_what_it_prints(cap
     np.testing.assert_allclose([report["baseline"][0], report["retrained"][0]], [exact[0], exact[-1]], rtol=1e-5)
 
 
+def test_the_plan_prints_what_its_json_and_its_picture_hold(capsys, names, tmp_path):
+    arguments = ["plan", "--names", names, "--examples", 12, "--degree", 1, "--directions", 16, "--out", tmp_path]
+    code, out, err = run(capsys, *arguments, "--delete", "x", "--tolerance", 10)
+    assert code == 0
+    assert "pilot" in err, "the progress bar"
+    report = written(tmp_path, "plan")
+    assert [(row["degree"], row["num_directions"]) for row in report["rows"]] == [(1, 6), (1, 8), (1, 16)]
+    assert report["rows"][0]["noise"] == 0, "12 equations for 12 names"
+    chosen = report["recommended"]
+    assert chosen["error"] <= 10
+    assert f"Recommended: num_directions={chosen['num_directions']}, degree=1, {report['rule']}" in out
+    assert "over Examples(12), from a pilot of 8 directions and 1 given deletion (3 of 12 coordinates each)" in out
+    assert f"changes the query by {report['change']:.3g}" in out
+
+
+def test_the_plan_in_json_has_a_recommendation_or_null(capsys, names, tmp_path):
+    arguments = ["plan", "--names", names, "--examples", 12, "--degree", 1, "--directions", 4, "--pilot", 2]
+    code, out, err = run(capsys, *arguments, "--seconds", 1e-9, "--json", "--quiet", "--out", tmp_path)
+    assert code == 0
+    assert err == ""
+    assert json.loads(out) == written(tmp_path, "plan")
+    assert json.loads(out)["recommended"] is None
+    assert "no sketch is made within" in json.loads(out)["rule"]
+
+
+@pytest.mark.parametrize(("number", "figure"), [(1, "stability_figure"), (3, "sketch_figure")])
+def test_a_long_figure_says_beforehand_what_it_may_cost(capsys, names, tmp_path, monkeypatch, number, figure):
+    def stop(*_, **__):
+        raise ValueError("stopped where the run begins")
+
+    monkeypatch.setattr(cli.figures, figure, stop)
+    arguments = ["figure", number, "--names", names, "--examples", 12, "--out", tmp_path]
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (1, "")
+    asked = {1: "12 directions of degree 100", 3: "500 directions of degree 3"}[number]
+    first, last = err.strip().splitlines()
+    assert first.startswith(asked)
+    assert "of memory for arrays" in first
+    assert ("of jets" in first) == (number == 3), "circles keep nothing"
+    assert last == "sketchlearn: stopped where the run begins"
+
+
 BAD = {
     "missing file": (["demo", "--names", "no/such/file"], "no file of names at 'no/such/file'"),
     "no name with an x": (["demo", "--examples", 20], "none of the first 20 names has an x"),
@@ -160,6 +202,9 @@ BAD = {
     "degree 0 of 3": (["figure", 3, "--degree", 0], "degree must be at least 1, got 0"),
     "no directions": (["figure", 3, "--directions", 0], "num_directions must be at least 1, got 0"),
     "negative seed": (["figure", 3, "--seed", -1], "key must be at least 0, got -1"),
+    "plan of no such names": (["plan", "--delete", "zzzz"], "none of the 1000 training names contains 'zzzz'"),
+    "pilot of one": (["plan", "--pilot", 1], "pilot must be at least 2, got 1"),
+    "plan in no time": (["plan", "--seconds", 0], "seconds must be positive and finite, got 0.0"),
     "no name": (["figure", 3, "--query", "Max"], "a query is a name of 1 to 15 lower-case letters a-z, got 'Max'"),
 }
 
@@ -179,7 +224,7 @@ def test_no_command_prints_help_and_ends_with_2(capsys):
     code, out, _ = run(capsys)
     assert code == 2
     assert out.startswith("usage: sketchlearn")
-    for command in ("demo", "figure", "doctor"):
+    for command in ("demo", "figure", "plan", "doctor"):
         assert command in out
 
 

@@ -11,8 +11,8 @@ ROWS = {
     1: {"_jax_compat", "algebra", "directions", "spaces", "datasets"},
     2: {"taylor", "models"},
     3: {"microgpt", "reference", "running"},
-    4: {"controls", "interpolation", "estimators", "prediction", "querying", "sketching"},
-    5: {"stability", "figures"},
+    4: {"controls", "interpolation", "estimators", "noise", "pilot", "prediction", "querying", "sketching"},
+    5: {"stability", "figures", "planning", "wording"},
     6: {"plotting", "cli"},
 }
 ROW = {module: row for row, modules in ROWS.items() for module in modules}
@@ -25,13 +25,16 @@ SAME_ROW = {
     ("querying", "interpolation"),
     ("querying", "estimators"),
     ("querying", "prediction"),
+    ("noise", "querying"),
+    ("pilot", "querying"),
     ("sketching", "controls"),
     ("sketching", "querying"),
     ("figures", "stability"),
+    ("planning", "wording"),
     ("cli", "plotting"),
 }
 # A result draws itself; the drawing is imported when it is asked for.
-LATE = {("stability", "plotting")}
+LATE = {("stability", "plotting"), ("planning", "plotting")}
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
 

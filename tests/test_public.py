@@ -14,6 +14,7 @@ NAMES = {
     "Examples",
     "Groups",
     "LinearMap",
+    "Plan",
     "PrecisionWarning",
     "Prediction",
     "Sketch",
@@ -23,6 +24,7 @@ NAMES = {
     "gradient",
     "microgpt",
     "piecewise_report",
+    "plan",
     "reference",
     "sketch",
     "stability_profile",
@@ -46,6 +48,7 @@ TABLE = "a table for the documentation, without arguments"
 WITHOUT_EXAMPLE = {
     "PrecisionWarning": "a warning: nothing to call",
     "UnsupportedPrimitive": "an exception: nothing to call",
+    "Plan": RESULT,
     "Prediction": RESULT,
     "Sketch": RESULT,
     "StabilityProfile": RESULT,
