@@ -12,7 +12,10 @@ from . import reference as reference
 from . import taylor as taylor
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import UnsupportedPrimitive as UnsupportedPrimitive
+from .minibatches import minibatches as minibatches
 from .prediction import Prediction as Prediction
+from .recipes import Recipe as Recipe
+from .recipes import Trained as Trained
 from .sketching import Sketch as Sketch
 from .sketching import sketch as sketch
 from .spaces import Candidates as Candidates
