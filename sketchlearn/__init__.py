@@ -10,9 +10,9 @@ from . import datasets as datasets
 from . import microgpt as microgpt
 from . import reference as reference
 from . import taylor as taylor
+from .batches import minibatches as minibatches
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import UnsupportedPrimitive as UnsupportedPrimitive
-from .minibatches import minibatches as minibatches
 from .prediction import Prediction as Prediction
 from .recipes import Recipe as Recipe
 from .recipes import Trained as Trained

@@ -37,13 +37,13 @@ class Failure:
         text = f"{what} no longer finite after step {self.step} (of {self.num_steps}, counted from 0), "
         if self.examples:
             return (
-                f"{text}where the loss or the gradient of {_list(self.examples)} is not finite. Look at that example: a "
-                "logarithm or a root of zero, a division by zero, an overflow."
+                f"{text}where the loss or the gradient of {_list(self.examples)} is not finite. Look at "
+                "it: a logarithm or a root of zero, a division by zero, an overflow."
             )
         return (
-            f"{text}which sees {_list(self.batch)}. Loss and gradient of each of them are finite there, so the update is "
-            "at fault: a root of zero in the optimizer (move epsilon inside the root: eps=0.0, eps_root=1e-8), "
-            "or steps too large for the numbers."
+            f"{text}which sees {_list(self.batch)}. Loss and gradient of each of them are finite there, so the "
+            "update is at fault: a root of zero in the optimizer (move epsilon inside the root: eps=0.0, "
+            "eps_root=1e-8), or steps too large for the numbers."
         )
 
 

@@ -57,13 +57,14 @@ def network(model: Any, initial: Any, key: Any, call: Callable[[Any], Any]) -> N
 
 
 def _from_nnx(model: nnx.Module, initial: Any) -> Network:
-    graph, parameters, rest = nnx.split(model, nnx.Param, ...)
+    graph, *split = nnx.split(model, nnx.Param, ...)
+    parameters, rest = split
     own, state = nnx.to_pure_dict(parameters), nnx.to_pure_dict(rest)
     if not own:
         raise ValueError(f"the model {type(model).__name__} has no nnx.Param: there is nothing to train.")
     if initial is None:
         initial = own
-    elif jax.tree.structure(initial) != jax.tree.structure(own):
+    elif not same_structure(initial, own):
         raise ValueError(
             "initial must have the structure of the model's parameters, "
             f"{jax.tree.structure(own)}, got {jax.tree.structure(initial)}."
@@ -81,7 +82,13 @@ def _from_nnx(model: nnx.Module, initial: Any) -> Network:
         return module, after
 
     # copies: the user's module may be trained further, and its buffers given away
-    return Network(*jax.tree.map(jnp.array, (initial, state)), bind)
+    return Network(jax.tree.map(jnp.array, initial), jax.tree.map(jnp.array, state), bind)
+
+
+def same_structure(a: Any, b: Any) -> bool:
+    """Whether two pytrees differ in their leaves at most."""
+    one: Any = jax.tree.structure(a)
+    return one == jax.tree.structure(b)
 
 
 class LinenModel:

@@ -14,10 +14,11 @@ import numpy as np
 import optax
 from jax import lax
 
-from .errors import check_count, check_dtype, check_key, is_tracer
+from .batches import check_batches, count_examples
+from .errors import check_dtype, check_key, is_tracer
 from .failures import Failure, first_failure, vanishing
-from .minibatches import check_batches
-from .networks import network
+from .networks import network, same_structure
+from .precision import converted, floating, wider, widest
 
 REDUCTIONS = ("mean", "sum", "weighted mean")
 
@@ -125,19 +126,17 @@ class Recipe:
         dtype = None if dtype is None else check_dtype(dtype)
         self.optimizer = optax.with_extra_args_support(optimizer)
         self.loss, self.reduction, self.averaging = loss, reduction, averaging
-        self.examples = _converted(jax.tree.map(jnp.asarray, examples), dtype)
-        self.num_examples = _count(self.examples)
+        self.examples = converted(jax.tree.map(jnp.asarray, examples), dtype)
+        self.num_examples = count_examples(self.examples)
         self.batches = check_batches(batches, self.num_examples)
         self._wants = _arguments(loss)
         self._key = jax.random.key(check_key(seed))
         first = self._chosen(self.batches[0])
         ones = jnp.ones(len(self.batches[0]), dtype)
-        made = network(
-            model, initial, self._key, lambda m: self._losses(m, first, self._key, ones, loss)
-        )
-        self.parameters, self._state = _converted((made.parameters, made.state), dtype)
+        made = network(model, initial, self._key, lambda m: self._losses(m, first, self._key, ones, loss))
+        self.parameters, self._state = converted((made.parameters, made.state), dtype)
         self._bind = made.bind
-        self.dtype = _widest(self.parameters)
+        self.dtype = widest(self.parameters)
         self._start = self._settled(self._first_carry())
 
     @property
@@ -207,16 +206,14 @@ class Recipe:
             return total, state()
 
         (value, state), gradient = jax.value_and_grad(objective, has_aux=True)(carry.parameters)
-        updates, optimizer_state = self.optimizer.update(
-            gradient, carry.optimizer_state, carry.parameters, value=value
-        )
+        updates, optimizer_state = self.optimizer.update(gradient, carry.optimizer_state, carry.parameters, value=value)
         parameters, d = optax.apply_updates(carry.parameters, updates), self.averaging
         averaged = None if d is None else jax.tree.map(lambda a, p: d * a + (1 - d) * p, carry.averaged, parameters)
         return Carry(parameters, state, optimizer_state, averaged), None
 
     def finish(self, carry: Carry) -> Any:
         """What a run that ended with this carry returns."""
-        state = jax.tree.map(lambda s: s if _floating(s) else None, carry.state)
+        state = jax.tree.map(lambda s: s if floating(s) else None, carry.state)
         if self.averaging is None and not jax.tree.leaves(state):
             return carry.parameters
         return Trained(carry.parameters, state, carry.averaged)
@@ -246,8 +243,8 @@ class Recipe:
             A function of trained parameters, evaluated as :meth:`apply` does.
         """
         loss = self.loss if loss is None else loss
-        examples = _converted(jax.tree.map(jnp.asarray, examples), self.dtype)
-        ones = jnp.ones(_count(examples), self.dtype)
+        examples = converted(jax.tree.map(jnp.asarray, examples), self.dtype)
+        ones = jnp.ones(count_examples(examples), self.dtype)
 
         def value(trained: Any) -> jax.Array:
             losses = self._losses(self._trained_model(trained), examples, self._key, ones, loss)
@@ -277,17 +274,24 @@ class Recipe:
         return first_failure(self, weights, direction, degree)
 
     def example_signals(self, carry: Carry, batch: tuple[Any, Any, Any]) -> Any:
-        """For each example of a step: zero if its loss and gradient are finite, NaN if not, (B,)."""
+        """For each example of a step: zero if its loss and gradient are finite, NaN if not, (B,).
+
+        Each is looked at in a batch of its own copies: in the batch itself a gradient of infinity, multiplied by
+        another example's zero, would make that one NaN as well.
+        """
         number, positions, weights = batch
         key = jax.random.fold_in(self._key, number)
 
-        def losses(parameters: Any) -> Any:
-            model, _ = self._bind(parameters, carry.state, key, True)
-            return self._losses(model, self._chosen(positions), key, weights, self.loss)
+        def signal(one: tuple[Any, Any]) -> Any:
+            position, weight = (jnp.full(positions.shape, x) for x in one)
 
-        values, pull = jax.vjp(losses, carry.parameters)
-        slopes = lax.map(lambda row: vanishing(pull(row)[0]), jnp.eye(len(positions), dtype=values.dtype))
-        return jnp.where(positions >= 0, 0 * values + slopes, 0)
+            def losses(parameters: Any) -> Any:
+                model, _ = self._bind(parameters, carry.state, key, True)
+                return jnp.sum(self._losses(model, self._chosen(position), key, weight, self.loss))
+
+            return vanishing(jax.value_and_grad(losses)(carry.parameters))
+
+        return jnp.where(positions >= 0, lax.map(signal, (positions, weights)), 0)
 
     def check_weights(self, weights: Any) -> jax.Array:
         """The weights (n,) in the dtype of the run, or what is wrong with them."""
@@ -310,7 +314,7 @@ class Recipe:
         wants = self._wants if loss is self.loss else _arguments(loss)
         options = {name: value for name, value in (("key", key), ("weights", weights)) if name in wants}
         losses = loss(model, examples, **options)
-        if jnp.shape(losses) != weights.shape or not _floating(losses):
+        if jnp.shape(losses) != weights.shape or not floating(losses):
             raise ValueError(
                 f"loss must return one floating-point number for each example, shape {weights.shape}, got "
                 f"{getattr(losses, 'dtype', type(losses).__name__)} of shape {jnp.shape(losses)}. Leave the mean over "
@@ -321,13 +325,13 @@ class Recipe:
     def _trained_model(self, trained: Any) -> Any:
         parts = trained if isinstance(trained, Trained) else Trained(trained)
         parameters = parts.parameters if parts.averaged is None else parts.averaged
-        if jax.tree.structure(parameters) != jax.tree.structure(self.parameters):
+        if not same_structure(parameters, self.parameters):
             raise ValueError(
                 "expected what this recipe returns, parameters of structure "
                 f"{jax.tree.structure(self.parameters)}, got {jax.tree.structure(parameters)}."
             )
         state = self._start.state
-        if any(map(_floating, jax.tree.leaves(state))):
+        if any(map(floating, jax.tree.leaves(state))):
             if parts.state is None:
                 raise ValueError(
                     "this model has running statistics: pass all that the recipe returned, not .parameters alone."
@@ -346,7 +350,7 @@ class Recipe:
         batch = (jnp.zeros((), int), jnp.asarray(self.batches[0]), jnp.ones(self.batches.shape[1], self.dtype))
         for _ in range(3):
             after = jax.eval_shape(self.step, carry, batch)[0]
-            if jax.tree.structure(after) != jax.tree.structure(carry):
+            if not same_structure(after, carry):
                 raise ValueError(
                     "one step changes what the model or the optimizer carries, from "
                     f"{jax.tree.structure(carry)} to {jax.tree.structure(after)}."
@@ -357,46 +361,11 @@ class Recipe:
                 if jnp.shape(old) != new.shape:
                     name = jax.tree_util.keystr(path)
                     raise ValueError(f"one step changes the shape of {name} from {jnp.shape(old)} to {new.shape}.")
-            wider = jax.tree.map(lambda old, new: _wider(old, new), carry, after)
-            if all(a is b for a, b in zip(jax.tree.leaves(wider), jax.tree.leaves(carry), strict=True)):
+            wide = jax.tree.map(wider, carry, after)
+            if all(a is b for a, b in zip(jax.tree.leaves(wide), jax.tree.leaves(carry), strict=True)):
                 return carry
-            carry = wider
+            carry = wide
         return carry
-
-
-def _floating(x: Any) -> bool:
-    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
-
-
-def _converted(tree: Any, dtype: Any) -> Any:
-    return tree if dtype is None else jax.tree.map(lambda x: x.astype(dtype) if _floating(x) else x, tree)
-
-
-def _wider(old: Any, new: Any) -> Any:
-    wider = _floating(old) and _floating(new) and jnp.finfo(new.dtype).bits > jnp.finfo(old.dtype).bits
-    return old.astype(new.dtype) if wider else old
-
-
-def _widest(parameters: Any) -> Any:
-    """The widest floating dtype among the parameters."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
-        if not _floating(leaf):
-            raise TypeError(
-                f"parameter {jax.tree_util.keystr(path)} has dtype {leaf.dtype}: only floating-point numbers can be "
-                "trained. Keep other arrays inside the model or the loss."
-            )
-    return jnp.result_type(*[leaf.dtype for leaf in jax.tree.leaves(parameters)])
-
-
-def _count(examples: Any) -> int:
-    """The common length of the leading axes."""
-    lengths = {jnp.shape(x)[:1] for x in jax.tree.leaves(examples)}
-    if len(lengths) != 1 or lengths & {(), (0,)}:
-        raise ValueError(
-            "examples must be arrays with one leading axis of the same length, at least 1, got shapes "
-            f"{[jnp.shape(x) for x in jax.tree.leaves(examples)]}."
-        )
-    return int(lengths.pop()[0])
 
 
 def _arguments(loss: Callable) -> set[str]:

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "sketchlearn"
 ROWS = {
     0: {"errors", "progress", "lanes"},
-    1: {"_jax_compat", "algebra", "directions", "spaces", "datasets", "minibatches"},
+    1: {"_jax_compat", "algebra", "directions", "spaces", "datasets", "batches", "precision"},
     2: {"taylor", "models", "networks"},
     3: {"microgpt", "reference", "failures", "recipes"},
     4: {"interpolation", "estimators", "prediction", "sketching"},

@@ -4,13 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 from runs import IMAGES, TOKENS, assert_equals_cauchy_and_retraining, recipe
 
 pytestmark = pytest.mark.usefixtures("x64", "quick_compilation")
-
 
 
 class Perceptron(nnx.Module):
@@ -53,7 +51,10 @@ class Attention(nnx.Module):
 
 class Recurrent(nnx.Module):
     def __init__(self, cell, rngs):
-        self.embed, self.rnn = nnx.Embed(4, 3, param_dtype=jnp.float64, rngs=rngs), nnx.RNN(cell(3, 3, param_dtype=jnp.float64, rngs=rngs))
+        self.embed, self.rnn = (
+            nnx.Embed(4, 3, param_dtype=jnp.float64, rngs=rngs),
+            nnx.RNN(cell(3, 3, param_dtype=jnp.float64, rngs=rngs)),
+        )
         self.out = nnx.Linear(3, 1, rngs=rngs)
 
     def __call__(self, tokens):

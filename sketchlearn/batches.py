@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .errors import check_count, check_key
@@ -67,3 +69,14 @@ def check_batches(batches: Any, num_examples: int) -> np.ndarray:
     if len(empty):
         raise ValueError(f"batch {empty[0]} holds no example at all: leave it out.")
     return found.astype(np.int32)
+
+
+def count_examples(examples: Any) -> int:
+    """n, the common length of the leading axes of a pytree of arrays."""
+    lengths = {jnp.shape(x)[:1] for x in jax.tree.leaves(examples)}
+    if len(lengths) != 1 or lengths & {(), (0,)}:
+        raise ValueError(
+            "examples must be arrays with one leading axis of the same length, at least 1, got shapes "
+            f"{[jnp.shape(x) for x in jax.tree.leaves(examples)]}."
+        )
+    return int(lengths.pop()[0])
