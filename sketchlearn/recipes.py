@@ -15,7 +15,7 @@ import optax
 from jax import lax
 
 from .batches import check_batches, count_examples
-from .errors import check_dtype, check_key, is_tracer
+from .errors import check_count, check_dtype, check_key, is_tracer
 from .failures import Failure, first_failure, vanishing
 from .networks import network, same_structure
 from .precision import converted, floating, wider, widest
