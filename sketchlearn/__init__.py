@@ -11,6 +11,9 @@ from . import microgpt as microgpt
 from . import reference as reference
 from . import taylor as taylor
 from .batches import minibatches as minibatches
+from .checking import CheckReport as CheckReport
+from .checking import Finding as Finding
+from .checking import check as check
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import UnsupportedPrimitive as UnsupportedPrimitive
 from .prediction import Prediction as Prediction

@@ -12,7 +12,7 @@ ROWS = {
     2: {"taylor", "models", "networks"},
     3: {"microgpt", "reference", "failures", "recipes"},
     4: {"interpolation", "estimators", "prediction", "sketching"},
-    5: {"stability", "figures"},
+    5: {"stability", "figures", "checking"},
     6: {"plotting", "cli"},
 }
 ROW = {module: row for row, modules in ROWS.items() for module in modules}
@@ -26,6 +26,7 @@ SAME_ROW = {
     ("sketching", "estimators"),
     ("sketching", "prediction"),
     ("figures", "stability"),
+    ("checking", "stability"),
     ("cli", "plotting"),
 }
 # A result draws itself; the drawing is imported when it is asked for.

@@ -11,7 +11,9 @@ import sketchlearn as sl
 
 NAMES = {
     "Candidates",
+    "CheckReport",
     "Examples",
+    "Finding",
     "Groups",
     "PrecisionWarning",
     "Prediction",
@@ -20,6 +22,7 @@ NAMES = {
     "StabilityProfile",
     "Trained",
     "UnsupportedPrimitive",
+    "check",
     "datasets",
     "microgpt",
     "minibatches",
@@ -51,6 +54,8 @@ WITHOUT_EXAMPLE = {
     "Sketch": RESULT,
     "StabilityProfile": RESULT,
     "Trained": RESULT,
+    "CheckReport": RESULT,
+    "Finding": RESULT,
     "microgpt.Experiment": RESULT,
     "taylor.CauchyCoefficients": RESULT,
     "taylor.Rule": "an entry of a table",
@@ -167,6 +172,7 @@ def test_the_methods_that_users_call_are_among_those_checked():
     assert {
         "Sketch.predict",
         "Prediction.interval",
+        "Recipe.query",
         "StabilityProfile.plot",
         "microgpt.Experiment.train",
         "sketch",
