@@ -10,6 +10,7 @@ from . import datasets as datasets
 from . import microgpt as microgpt
 from . import reference as reference
 from . import taylor as taylor
+from . import zoo as zoo
 from .batches import minibatches as minibatches
 from .checking import CheckReport as CheckReport
 from .checking import Finding as Finding

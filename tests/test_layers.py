@@ -11,7 +11,7 @@ ROWS = {
     1: {"_jax_compat", "algebra", "directions", "spaces", "datasets", "batches", "precision"},
     2: {"taylor", "models", "networks"},
     3: {"microgpt", "reference", "failures", "recipes"},
-    4: {"interpolation", "estimators", "prediction", "sketching"},
+    4: {"interpolation", "estimators", "prediction", "sketching", "zoo"},
     5: {"stability", "figures", "checking"},
     6: {"plotting", "cli"},
 }

@@ -32,6 +32,7 @@ NAMES = {
     "stability_profile",
     "taylor",
     "taylor_coefficients",
+    "zoo",
 }
 TAYLOR_NAMES = {
     "CauchyCoefficients",
@@ -46,6 +47,7 @@ TAYLOR_NAMES = {
 }
 
 RESULT = "a result, made by a function whose example shows it"
+MODEL = "a model; the function that trains it has the example"
 TABLE = "a table for the documentation, without arguments"
 WITHOUT_EXAMPLE = {
     "PrecisionWarning": "a warning: nothing to call",
@@ -62,6 +64,11 @@ WITHOUT_EXAMPLE = {
     "taylor.refused_primitives": TABLE,
     "taylor.supported_primitives": TABLE,
     "datasets.download_paper_names": "it needs the network",
+    "zoo.Workload": RESULT,
+    "zoo.Block": MODEL,
+    "zoo.CharacterRNN": MODEL,
+    "zoo.DigitsCNN": MODEL,
+    "zoo.LayeredGPT": MODEL,
 }
 
 
@@ -79,7 +86,7 @@ def imported_names(path):
 def public():
     """Every public function and class: of the package, and of its public modules where they are defined."""
     out = {name: getattr(sl, name) for name in sorted(NAMES) if callable(getattr(sl, name, None))}
-    for name in ("datasets", "microgpt", "reference"):
+    for name in ("datasets", "microgpt", "reference", "zoo"):
         module = getattr(sl, name)
         for inner, value in sorted(vars(module).items()):
             if callable(value) and not inner.startswith("_") and value.__module__ == module.__name__:
