@@ -117,8 +117,8 @@ class CheckReport:
         text = f"Stability over {over}: norms of orders 1, 2, ..: {sizes}."
         if np.isfinite(self.stability.radius):
             text += (
-                f" By these, the bounds on the terms shrink while fewer than about {self.stability.radius**2:.2g} "
-                "examples are deleted (the square of the radius)."
+                f" By these, the bounds on the terms, for whatever examples, shrink from order to order while fewer "
+                f"than about {self.stability.radius**2:.2g} of them are deleted (the square of the radius)."
             )
         return text + " A longer run can be less stable: sketchlearn.stability_profile measures it."
 

@@ -104,7 +104,7 @@ def logistic_regression(num_examples: int = 1000, epochs: int = 5, seed: int = 0
         >>> import jax.numpy as jnp, sketchlearn as sl
         >>> work = sl.zoo.logistic_regression(200, epochs=2)
         >>> loss = work.query()(work.recipe(jnp.ones(200)))
-        >>> bool(loss < 1.0)    # nats; ln 10 = 2.3 is chance
+        >>> bool(loss < 2.0)    # nats; ln 10 = 2.3 is chance
         True
     """
     train, held_out, labels = _digits(num_examples, seed)

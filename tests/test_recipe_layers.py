@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from runs import IMAGES, TOKENS, assert_equals_cauchy_and_retraining, recipe
+from runs import BATCHES, IMAGES, INPUTS, ONES, TARGETS, TOKENS, assert_equals_cauchy_and_retraining, recipe
 
 pytestmark = pytest.mark.usefixtures("x64", "quick_compilation")
 
@@ -86,3 +86,52 @@ LAYERS = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_series_of_a_model_with(name):
     assert_equals_cauchy_and_retraining(LAYERS[name]())
+
+
+def test_apply_uses_running_statistics_and_no_dropout():
+    run = recipe(InLinen(), loss=linen_loss)
+    trained = run(ONES)
+    variables = {"params": trained.parameters, **trained.state}
+    expected = InLinen().apply(variables, INPUTS, train=False)
+    np.testing.assert_array_equal(run.apply(trained, INPUTS, train=False), expected)
+    error = np.mean((expected - TARGETS) ** 2)
+    # the same sum in another program: a few units in the last place
+    np.testing.assert_allclose(run.query((INPUTS, TARGETS))(trained), error, rtol=1e-12)
+    with pytest.raises(ValueError, match="running statistics"):
+        run.query((INPUTS, TARGETS))(trained.parameters)
+
+
+def test_nnx_modules_are_evaluated_in_their_evaluation_mode_and_left_as_they_were():
+    model = Convolutional(nnx.Rngs(0))
+    before = jax.tree.leaves(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+    run = recipe(model, x=IMAGES, batches=BATCHES[:1])
+    trained = run(ONES)
+    copy = Convolutional(nnx.Rngs(0))
+    nnx.update(copy, nnx.State(trained.parameters))
+    copy.batch_norm.mean[...], copy.batch_norm.var[...] = (
+        trained.state["batch_norm"][name] for name in ("mean", "var")
+    )
+    copy.eval()
+    np.testing.assert_allclose(run.apply(trained, IMAGES), copy(IMAGES), rtol=1e-12)  # the same sums, compiled or not
+    assert (trained.state["batch_norm"]["mean"] != 0).all()
+    for old, new in zip(before, jax.tree.leaves(nnx.to_pure_dict(nnx.state(model, nnx.Param))), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("layer", ["BatchNorm", "LayerNorm"])
+def test_batch_norm_sees_the_inputs_of_a_deleted_example_and_other_layers_do_not(layer):
+    class Net(nnx.Module):
+        def __init__(self):
+            self.norm = (
+                nnx.BatchNorm(3, rngs=nnx.Rngs(0)) if layer == "BatchNorm" else nnx.LayerNorm(3, rngs=nnx.Rngs(0))
+            )
+            self.out = nnx.Linear(3, 1, rngs=nnx.Rngs(1))
+
+        def __call__(self, x):
+            return self.out(self.norm(x))[:, 0]
+
+    gone = ONES - np.eye(len(ONES))[2]
+    changed = INPUTS + np.eye(len(ONES))[2][:, None]
+    runs = [recipe(Net(), x=x)(gone) for x in (INPUTS, changed)]
+    kernels = [np.asarray(getattr(r, "parameters", r)["out"]["kernel"]) for r in runs]
+    assert (kernels[0] != kernels[1]).any() == (layer == "BatchNorm")
