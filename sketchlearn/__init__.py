@@ -10,6 +10,11 @@ from . import datasets as datasets
 from . import microgpt as microgpt
 from . import reference as reference
 from . import taylor as taylor
+from . import zoo as zoo
+from .batches import minibatches as minibatches
+from .checking import CheckReport as CheckReport
+from .checking import Finding as Finding
+from .checking import check as check
 from .controls import gradient as gradient
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import UnsupportedPrimitive as UnsupportedPrimitive
@@ -17,6 +22,8 @@ from .planning import Plan as Plan
 from .planning import plan as plan
 from .prediction import Prediction as Prediction
 from .querying import Sketch as Sketch
+from .recipes import Recipe as Recipe
+from .recipes import Trained as Trained
 from .sketching import sketch as sketch
 from .spaces import Candidates as Candidates
 from .spaces import Examples as Examples

@@ -69,6 +69,18 @@ def source_line(eqn: Any) -> str:
         return ""
 
 
+def users_line(eqn: Any, packages: Sequence[str]) -> str:
+    """``file:line (function)`` of the innermost frame behind an equation that is in none of ``packages``."""
+    try:
+        from jax._src import source_info_util
+
+        lines = source_info_util.summarize(eqn.source_info, num_frames=200).split("\n")
+    except Exception:  # a courtesy, as above
+        return ""
+    own = [line for line in lines if not any(f"/{name}/" in line.replace("\\", "/") for name in packages)]
+    return own[-1] if own else ""
+
+
 def function_name(params: dict[str, Any]) -> str:
     """The name of the function behind a ``custom_jvp`` or ``custom_vjp`` equation."""
     jaxpr, _ = split_consts(params["call_jaxpr"])

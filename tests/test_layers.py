@@ -8,17 +8,18 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "sketchlearn"
 ROWS = {
     0: {"errors", "progress", "lanes"},
-    1: {"_jax_compat", "algebra", "directions", "spaces", "datasets"},
-    2: {"taylor", "models"},
-    3: {"microgpt", "reference", "running"},
-    4: {"controls", "interpolation", "estimators", "noise", "pilot", "prediction", "querying", "sketching"},
-    5: {"stability", "figures", "planning", "wording"},
+    1: {"_jax_compat", "algebra", "directions", "spaces", "datasets", "batches", "precision"},
+    2: {"taylor", "models", "networks"},
+    3: {"microgpt", "reference", "running", "failures", "recipes"},
+    4: {"controls", "interpolation", "estimators", "noise", "pilot", "prediction", "querying", "sketching", "zoo"},
+    5: {"stability", "figures", "planning", "wording", "checking"},
     6: {"plotting", "cli"},
 }
 ROW = {module: row for row, modules in ROWS.items() for module in modules}
 # Within a row these may see each other; everywhere else a row is flat.
 SAME_ROW = {
     ("taylor", "taylor"),
+    ("recipes", "failures"),
     ("estimators", "interpolation"),
     ("prediction", "estimators"),
     ("querying", "controls"),
@@ -31,6 +32,7 @@ SAME_ROW = {
     ("sketching", "querying"),
     ("figures", "stability"),
     ("planning", "wording"),
+    ("checking", "stability"),
     ("cli", "plotting"),
 }
 # A result draws itself; the drawing is imported when it is asked for.

@@ -11,18 +11,24 @@ import sketchlearn as sl
 
 NAMES = {
     "Candidates",
+    "CheckReport",
     "Examples",
+    "Finding",
     "Groups",
     "LinearMap",
     "Plan",
     "PrecisionWarning",
     "Prediction",
+    "Recipe",
     "Sketch",
     "StabilityProfile",
+    "Trained",
     "UnsupportedPrimitive",
+    "check",
     "datasets",
     "gradient",
     "microgpt",
+    "minibatches",
     "piecewise_report",
     "plan",
     "reference",
@@ -30,6 +36,7 @@ NAMES = {
     "stability_profile",
     "taylor",
     "taylor_coefficients",
+    "zoo",
 }
 TAYLOR_NAMES = {
     "CauchyCoefficients",
@@ -44,6 +51,7 @@ TAYLOR_NAMES = {
 }
 
 RESULT = "a result, made by a function whose example shows it"
+MODEL = "a model; the function that trains it has the example"
 TABLE = "a table for the documentation, without arguments"
 WITHOUT_EXAMPLE = {
     "PrecisionWarning": "a warning: nothing to call",
@@ -52,12 +60,20 @@ WITHOUT_EXAMPLE = {
     "Prediction": RESULT,
     "Sketch": RESULT,
     "StabilityProfile": RESULT,
+    "Trained": RESULT,
+    "CheckReport": RESULT,
+    "Finding": RESULT,
     "microgpt.Experiment": RESULT,
     "taylor.CauchyCoefficients": RESULT,
     "taylor.Rule": "an entry of a table",
     "taylor.refused_primitives": TABLE,
     "taylor.supported_primitives": TABLE,
     "datasets.download_paper_names": "it needs the network",
+    "zoo.Workload": RESULT,
+    "zoo.Block": MODEL,
+    "zoo.CharacterRNN": MODEL,
+    "zoo.DigitsCNN": MODEL,
+    "zoo.LayeredGPT": MODEL,
 }
 
 
@@ -75,7 +91,7 @@ def imported_names(path):
 def public():
     """Every public function and class: of the package, and of its public modules where they are defined."""
     out = {name: getattr(sl, name) for name in sorted(NAMES) if callable(getattr(sl, name, None))}
-    for name in ("datasets", "microgpt", "reference"):
+    for name in ("datasets", "microgpt", "reference", "zoo"):
         module = getattr(sl, name)
         for inner, value in sorted(vars(module).items()):
             if callable(value) and not inner.startswith("_") and value.__module__ == module.__name__:
@@ -168,6 +184,7 @@ def test_the_methods_that_users_call_are_among_those_checked():
     assert {
         "Sketch.predict",
         "Prediction.interval",
+        "Recipe.query",
         "StabilityProfile.plot",
         "microgpt.Experiment.train",
         "sketch",

@@ -37,6 +37,10 @@ class Context:
         self.place = place
         self.order = algebra.degree if order is None else order
 
+    def inner(self, order: int, algebra: Algebra | None = None, counted: bool = True, place: str = "") -> Context:
+        """The context of a sub-program that is expanded apart."""
+        return Context(self.algebra if algebra is None else algebra, self.counts if counted else None, order, place)
+
     def lift(self, x: Any) -> Jet:
         """The jet of a number that may be a constant."""
         return x if isinstance(x, Jet) else Jet(x, self.algebra.zeros(x))
@@ -44,6 +48,15 @@ class Context:
     def where(self, eqn: Any) -> str:
         """The user's line behind an equation."""
         return compat.source_line(eqn) or self.place or "an unknown line"
+
+    @contextmanager
+    def within(self, eqn: Any) -> Iterator[None]:
+        """Name this line for equations of the sub-program that have none, as those of JAX's own functions."""
+        around, self.place = self.place, self.where(eqn)
+        try:
+            yield
+        finally:
+            self.place = around
 
     def record(self, eqn: Any, at_kink: Any) -> None:
         """Note a piecewise equation and how many of its decisions fell on a kink."""

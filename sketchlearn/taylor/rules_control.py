@@ -17,7 +17,8 @@ from .registry import STAND_INS, register
 
 
 def _call(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
-    return ctx.evaluate(*compat.called_program(eqn.params), inputs)
+    with ctx.within(eqn):
+        return ctx.evaluate(*compat.called_program(eqn.params), inputs)
 
 
 for _name in ("jit", "composite", "closed_call", "eval_jaxpr"):
@@ -33,7 +34,7 @@ def _depends(ctx: Context, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[A
     """Which outputs of a jaxpr are jets; found with jets that have no parts, which costs next to nothing."""
     # (Cauchy's way continues the bodies of custom_jvp functions, so there the answer may be another.)
     algebra = ctx.algebra if isinstance(ctx.algebra, Point) else Series(0, ctx.algebra.complex)
-    light = Context(algebra, order=1)
+    light = ctx.inner(1, algebra, counted=False)
     found: list[bool] = []
 
     def run(values: list[Any]) -> list[Any]:
@@ -203,7 +204,7 @@ def through_jvp(ctx: Context, eqn: Any, inputs: tuple) -> list[Any]:
     algebra = ctx.algebra
     tangents = [Jet(jnp.zeros_like(j.primal), differentiate_log(algebra, j.parts)) for j in jets]
     program = compat.trace(rule, tuple(j.primal for j in jets), at, tuple(t.primal for t in tangents))
-    inner = Context(algebra, ctx.counts, ctx.order - 1, ctx.where(eqn))
+    inner = ctx.inner(ctx.order - 1, place=ctx.where(eqn))
     out = inner.evaluate(program.jaxpr, program.consts, [*jets, *at, *tangents])
     return [Jet(v, integrate_log(algebra, t.parts)) if _is_jet(t) else v for v, t in zip(values, out, strict=True)]
 

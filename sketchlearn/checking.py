@@ -1,0 +1,297 @@
+"""Look a training program over before anything is spent: what cannot be expanded, what to mend, how stable it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import _jax_compat as compat
+from .errors import check_count, check_degree, check_dtype
+from .spaces import Examples
+from .stability import StabilityProfile, stability_profile
+from .taylor import piecewise_report
+from .taylor.survey import Remark, survey
+
+TITLES = {
+    "cannot be traced": "JAX cannot trace it",
+    "two traces differ": "It is not the same program twice",
+    "no dependence": "Nothing it returns depends on the weights",
+    "no number": "It returns something that is no floating-point number",
+    "no rule": "Operations without a Taylor rule",
+    "not finite": "Not finite",
+    "narrowing cast": "Digits are dropped",
+    "epsilon outside a root": "Epsilons outside roots",
+    "unseen examples": "Examples that no step sees",
+    "kink": "Piecewise operations",
+    "stop_gradient": "stop_gradient",
+}
+BLOCKING = ("cannot be traced", "two traces differ", "no dependence", "no number", "no rule", "not finite")
+FIXES = {
+    "cannot be traced": "write it in jax.numpy, without float(w), numpy functions or a Python `if` on what depends on "
+    "the weights, and let it accept weights of that shape and dtype",
+    "two traces differ": "draw random numbers from a fixed jax.random.key, and close over data that does not change",
+    "no dependence": "multiply each example's loss by its weight, and return the trained parameters",
+    "no number": "return parameters alone; step counters and keys have no Taylor coefficients",
+    "no rule": "write that step with other operations",
+    "not finite": "mend the run before it is sketched",
+    "narrowing cast": "give the layer the dtype of the weights (param_dtype=..., dtype=...), or run all in the narrow "
+    "type; what is computed there is no more exact than it",
+    "epsilon outside a root": "put it inside, sqrt(x + eps**2), as optax.adam(eps=0.0, eps_root=...) and "
+    "optax.rmsprop(eps_in_sqrt=True) do: where x is near zero the series of sqrt(x) has a tiny radius",
+    "unseen examples": "deleting them changes nothing; leave them out or add batches",
+    "kink": "nothing, as long as no decision is close to its kink; else a smooth function (gelu for relu, no clipping)",
+    "stop_gradient": "nothing: the update is computed as you wrote it, and the series follows all that it depends on",
+}
+SHORT = 50  # steps of a recipe that are run
+SHOWN = 8  # places of one kind
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that was noticed.
+
+    Attributes:
+        kind: ``"no rule"``, ``"kink"``, ``"narrowing cast"``, ``"epsilon outside a root"``, ``"cannot be traced"`` and
+            so on: a key of the table of titles.
+        where: ``primitive at file:line (function)``, with the user's own line if that is another; "" for the whole.
+        message: what was found.
+        fix: what to do about it.
+    """
+
+    kind: str
+    where: str
+    message: str
+    fix: str
+
+    @property
+    def blocking(self) -> bool:
+        """Whether a sketch would fail or be wrong."""
+        return self.kind in BLOCKING
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CheckReport:
+    """What :func:`check` found; print it.
+
+    Attributes:
+        findings: the blocking ones first.
+        stability: a :class:`StabilityProfile` of the short run, None if nothing was run.
+        steps: how many steps that run had, None if it was the whole of ``train``.
+        num_parameters: numbers that ``train`` returns, 0 if it cannot be traced.
+    """
+
+    findings: tuple[Finding, ...]
+    stability: StabilityProfile | None
+    steps: int | None
+    num_parameters: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing stands in the way of a sketch."""
+        return not any(f.blocking for f in self.findings)
+
+    def __str__(self) -> str:
+        lines = [f"{'Ready to sketch' if self.ok else 'Not ready'}: {self.num_parameters} numbers are returned."]
+        for kind, title in TITLES.items():
+            found = [f for f in self.findings if f.kind == kind]
+            if not found:
+                continue
+            lines += ["", f"{title} ({'must be mended' if kind in BLOCKING else 'look at it'}):"]
+            for f in found[:SHOWN]:
+                lines.append(f"  - {': '.join(part for part in (f.where, f.message) if part)}")
+            lines += [f"  .. and {len(found) - SHOWN} more"] * (len(found) > SHOWN)
+            lines += [f"  What to do: {fix}." for fix in dict.fromkeys(f.fix for f in found)]
+        return "\n".join([*lines, "", self._stability_text()])
+
+    def _stability_text(self) -> str:
+        if self.stability is None:
+            return "Stability was not measured."
+        over = "the whole run" if self.steps is None else f"the first {self.steps} steps"
+        sizes = ", ".join(f"{x:.2g}" for x in self.stability.bombieri())
+        text = f"Stability over {over}: norms of orders 1, 2, ..: {sizes}."
+        if np.isfinite(self.stability.radius):
+            text += (
+                f" By these, the bounds on the terms, for whatever examples, shrink from order to order while fewer "
+                f"than about {self.stability.radius**2:.2g} of them are deleted (the square of the radius)."
+            )
+        return text + " A longer run can be less stable: sketchlearn.stability_profile measures it."
+
+
+def check(
+    train: Callable,
+    weights: Any = None,
+    query: Callable | None = None,
+    stability: bool | None = None,
+    degree: int = 3,
+    num_directions: int = 3,
+    steps: int = SHORT,
+) -> CheckReport:
+    """Look a training program over without starting the long run.
+
+    The program is traced, not run: that finds what has no Taylor rule, what is piecewise, what drops digits, and
+    epsilons outside roots, each with its line. A :class:`Recipe` is then run for a few steps, to see that it is finite,
+    how many decisions lie exactly on a kink, and how fast its orders grow.
+
+    Args:
+        train: weights (n,) -> parameters.
+        weights: n, or the weights (n,) to look at; by default ``train.num_examples`` ones.
+        query: parameters -> a number, for the stability; by default the mean training loss of a recipe, and the
+            squared norm of what any other function returns.
+        stability: run the program for its stability; by default a recipe's first steps only. True runs any other
+            ``train`` as a whole, ``num_directions`` times and over power series.
+        degree: orders of the stability run.
+        num_directions: of the stability run.
+        steps: of a recipe that are run.
+
+    Returns:
+        A :class:`CheckReport`: ``print`` it, or ask ``.ok``.
+
+    Example:
+        >>> import jax.numpy as jnp, sketchlearn as sl
+        >>> report = sl.check(lambda w: jnp.sqrt(jnp.sum(w**2)) + 1e-8, 4)
+        >>> report.ok, [f.kind for f in report.findings]
+        (True, ['epsilon outside a root'])
+    """
+    degree, num_directions = check_degree(degree), check_count("num_directions", num_directions)
+    steps = check_count("steps", steps)
+    if not callable(train):
+        raise TypeError(f"train must be a function of the weights, got {type(train).__name__}.")
+    weights = _weights(train, weights)
+    try:
+        remarks, outputs = survey(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
+    except Exception as error:  # whatever the user's program raises is what there is to report
+        text = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        return CheckReport((Finding("cannot be traced", "", text, FIXES["cannot be traced"]),), None, None, 0)
+    findings = [_from_remark(r) for r in remarks] + _of_outputs(outputs)
+    if _differs(train, weights):
+        findings.append(_plain("two traces differ", "traced twice, it gave two programs"))
+    if hasattr(train, "batches"):
+        unseen = np.setdiff1d(np.arange(len(weights)), train.batches)
+        if len(unseen):
+            findings.append(_plain("unseen examples", f"{len(unseen)} of {len(weights)}, the first is {unseen[0]}"))
+    report = CheckReport(tuple(findings), None, None, sum(s.size for s, _ in _pairs(outputs)))
+    short = train.shortened(steps) if hasattr(train, "shortened") else train
+    if report.ok and (stability or (stability is None and hasattr(train, "shortened"))):
+        report = _after_running(report, short, weights, query, degree, num_directions)
+    order = list(TITLES)
+    findings = sorted(report.findings, key=lambda f: order.index(f.kind))
+    return dataclasses.replace(report, findings=tuple(findings), steps=getattr(short, "num_steps", None))
+
+
+def _weights(train: Callable, weights: Any) -> jax.Array:
+    if weights is None:
+        weights = getattr(train, "num_examples", getattr(getattr(train, "__self__", None), "num_examples", None))
+        if weights is None:
+            raise TypeError("the number of training examples is not known: pass it as the second argument.")
+    if np.ndim(weights) == 0:
+        return jnp.ones(check_count("weights", weights), getattr(train, "dtype", None) or check_dtype(None))
+    weights = jnp.asarray(weights)
+    if weights.ndim != 1 or not jnp.issubdtype(weights.dtype, jnp.floating):
+        raise TypeError(f"weights must be n or floating of shape (n,), got {weights.dtype} of shape {weights.shape}.")
+    return weights
+
+
+def _plain(kind: str, message: str) -> Finding:
+    return Finding(kind, "", message, FIXES[kind])
+
+
+def _from_remark(remark: Remark) -> Finding:
+    where = remark.site if remark.line in remark.site else f"{remark.site}, called from {remark.line}"
+    if remark.kind != "no rule":
+        return Finding(remark.kind, where, remark.text, FIXES[remark.kind])
+    message, _, fix = re.sub(r"\s+", " ", remark.text).partition("Way")
+    reason = re.sub(r" It is (used|called) at .*", "", message).strip()
+    return Finding(remark.kind, where, reason, re.sub(r"^s? ?(out)?: ?", "", fix).rstrip(". ") or FIXES["no rule"])
+
+
+def _pairs(outputs: Any) -> list[Any]:
+    return jax.tree.leaves(outputs, is_leaf=lambda x: isinstance(x, tuple) and isinstance(x[0], jax.ShapeDtypeStruct))
+
+
+def _of_outputs(outputs: Any) -> list[Finding]:
+    pairs = _pairs(outputs)
+    integers = [s for s, _ in pairs if not jnp.issubdtype(s.dtype, jnp.inexact)]
+    findings = [_plain("no number", f"an array of dtype {s.dtype} and shape {s.shape}") for s in integers]
+    if not any(depends for _, depends in pairs):
+        findings.append(_plain("no dependence", "no output is reached from the weights"))
+    return findings
+
+
+def _differs(train: Callable, weights: Any) -> bool:
+    """Whether two traces of the same function are different programs."""
+
+    def fresh(w: Any) -> Any:  # JAX remembers the trace of one and the same function
+        return train(w)
+
+    one, two = (compat.trace(lambda w: fresh(w), weights) for _ in range(2))
+    texts = [re.sub(r"0x[0-9a-f]+", "", str(p.jaxpr)) for p in (one, two)]
+    if texts[0] != texts[1] or len(one.consts) != len(two.consts):
+        return True
+    return not all(_same(a, b) for a, b in zip(one.consts, two.consts, strict=True))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if any(jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended) for x in (a, b)):
+        return bool((jax.random.key_data(a) == jax.random.key_data(b)).all())
+    return np.shape(a) == np.shape(b) and np.array_equal(a, b, equal_nan=True)
+
+
+def _after_running(
+    report: CheckReport, short: Any, weights: Any, query: Callable | None, degree: int, num_directions: int
+) -> CheckReport:
+    failure = short.first_failure(weights) if hasattr(short, "first_failure") else None
+    if failure is not None:
+        return dataclasses.replace(report, findings=(*report.findings, _plain("not finite", str(failure))))
+    findings = _with_counts(list(report.findings), piecewise_report(short, weights))
+    try:
+        profile = stability_profile(
+            lambda w: short(jnp.asarray(w, weights.dtype)),
+            _query(short) if query is None else query,
+            degree,
+            num_directions,
+            Examples(len(weights)),
+            progress=False,
+        )
+    except FloatingPointError as error:
+        findings.append(_plain("not finite", _failure_along(short, weights, degree) or str(error)))
+        profile = None
+    return dataclasses.replace(report, findings=tuple(findings), stability=profile)
+
+
+def _with_counts(findings: list[Finding], counts: dict[str, int]) -> list[Finding]:
+    """The findings with how many decisions lay on a kink."""
+    extremes = {site.partition(" at ")[2] for site in counts if re.match("(reduce_)?(max|min) at", site)}
+    for site, count in counts.items():
+        name, _, place = site.partition(" at ")
+        if not count or (name == "eq" and place in extremes):  # the derivative of a maximum asks which side it equals
+            continue
+        message = f"{count} decision{'s' * (count > 1)} exactly on the kink"
+        same = [i for i, f in enumerate(findings) if f.kind == "kink" and f.where.split(", called from")[0] == site]
+        for i in same:
+            findings[i] = dataclasses.replace(findings[i], message=message)
+        if not same:
+            findings.append(Finding("kink", site, message, FIXES["kink"]))
+    return findings
+
+
+def _failure_along(short: Any, weights: Any, degree: int) -> str:
+    """Which step breaks the series, along one random direction."""
+    if not hasattr(short, "first_failure"):
+        return ""
+    along = jax.random.normal(jax.random.key(0), weights.shape, weights.dtype) / len(weights) ** 0.5
+    return str(short.first_failure(weights, along, degree) or "")
+
+
+def _query(train: Any) -> Callable:
+    if hasattr(train, "query") and hasattr(train, "examples"):
+        first = train.batches[0][train.batches[0] >= 0]
+        return train.query(jax.tree.map(lambda x: x[first], train.examples))
+    return lambda out: sum((jnp.sum(x**2) for x in jax.tree.leaves(out)), start=jnp.zeros(()))

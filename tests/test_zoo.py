@@ -1,0 +1,85 @@
+"""The worked training runs: they learn, and their series say what training again says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sketchlearn as sl
+
+pytestmark = pytest.mark.usefixtures("x64", "quick_compilation")
+
+# Small versions of each, with the loss of a model that knows nothing.
+SMALL = {
+    "logistic_regression": (lambda: sl.zoo.logistic_regression(200, epochs=2), np.log(10)),
+    "digits_cnn": (lambda: sl.zoo.digits_cnn(100, epochs=3), np.log(10)),
+    "character_model": (lambda: sl.zoo.character_model(100, epochs=3), np.log(27)),
+    "larger_microgpt": (lambda: sl.zoo.larger_microgpt(60, epochs=4, batch_size=20, width=16), np.log(27)),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_series_predicts_training_again_and_the_run_learns(name):
+    make, chance = SMALL[name]
+    work = make()
+    run, n = work.recipe, work.recipe.num_examples
+    query = work.query()
+    direction = np.zeros(n)
+    direction[:4] = -1.0
+
+    coefficients = np.asarray(
+        jax.jit(lambda d: sl.taylor_coefficients(lambda w: query(run(w)), jnp.ones(n), d, 3))(direction)
+    )
+    assert coefficients[0] < chance
+    train = jax.jit(lambda w: query(run(w)))
+    errors = []
+    for t in (0.2, 0.4):  # down-weights of four examples
+        truth = train(1 + t * direction)
+        errors.append(abs(np.polynomial.polynomial.polyval(t, coefficients) - truth))
+        assert errors[-1] < 0.05 * abs(truth - coefficients[0]), (
+            "what order 4 and above leave is small beside the change"
+        )
+    # The error of a polynomial of degree 3 grows like t^4: 16-fold, here between 8- (t^3) and 32-fold (t^5).
+    assert 8 < errors[1] / errors[0] < 32
+
+
+def test_the_largest_run_has_the_promised_size():
+    run = sl.zoo.larger_microgpt().recipe
+    assert sum(p.size for p in jax.tree.leaves(run.parameters)) >= 100_000
+    assert run.num_examples >= 2000
+    assert run.batches.shape[1] > 1
+
+
+def test_labels_and_held_out_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    work = sl.zoo.logistic_regression(1000, seed=3)
+    together = np.concatenate([np.asarray(work.recipe.examples[0]), work.held_out[0]]) * 16
+    order = np.lexsort(images.T), np.lexsort(together.T)  # a permutation of the same rows
+    np.testing.assert_array_equal(images[order[0]], together[order[1]])
+    both = np.concatenate([work.labels, work.held_out[1]])
+    np.testing.assert_array_equal(np.bincount(labels), np.bincount(both))
+
+
+def test_a_query_by_name_is_the_loss_on_that_name():
+    work = sl.zoo.larger_microgpt(20, epochs=1, batch_size=10, width=8)
+    parameters = work.recipe.parameters
+    tokens, targets, _ = sl.microgpt.encode(["max"], 16)
+    logits = work.recipe.apply(parameters, tokens)[0]
+    expected = -jax.nn.log_softmax(logits)[np.arange(4), targets[0, :4]].mean()  # m, a, x and the end
+    np.testing.assert_allclose(work.query("max")(parameters), expected, rtol=1e-12)  # the same sum, masked
+    each = work.query(["max", "mia"], each=True)(parameters)
+    np.testing.assert_allclose(each[0], expected, rtol=1e-12)
+    two = work.query(each=True)(parameters)[np.array([3, 5])]
+    np.testing.assert_allclose(work.query([3, 5])(parameters), two.mean(), rtol=1e-12)
+    later = work.recipe.apply(parameters, np.where(np.arange(16) == 3, 7, tokens))[0]
+    np.testing.assert_array_equal(later[:3], logits[:3])  # causal: a later letter changes nothing before it
+    assert (later[3] != logits[3]).any()
+
+
+@pytest.mark.parametrize("of", ["Max", "", [""], 500, "a" * 16], ids=str)
+def test_queries_that_make_no_sense_are_refused(of):
+    work = sl.zoo.character_model(20, epochs=1)
+    with pytest.raises(ValueError, match=r"expected|name"):
+        work.query(of)
