@@ -95,7 +95,7 @@ def notes(found: Any, rows: tuple, recommended: Any, pilot: int) -> list[str]:
             "sketch runs larger ones, which may take less time a direction."
         )
     out.append(
-        f"memory is that of arrays; Python, JAX and the programs it compiled hold {size(held_memory())} in this process."
+        f"memory is that of arrays; Python, JAX and compiled programs hold {size(held_memory())} in this process."
     )
     free = free_memory()
     large = [row for row in rows if row.peak_bytes > free]
