@@ -24,6 +24,7 @@ from .lanes import lanes, side_by_side
 from .progress import track
 from .querying import Sketch
 from .running import (
+    LARGEST_BLOCK,
     SMALLEST_LANE,
     affordable_block,
     blocks,
@@ -46,7 +47,7 @@ class Cost(NamedTuple):
 
     Attributes:
         degree: k.
-        compile_seconds: tracing and compiling, once.
+        compile_seconds: tracing and compiling, once; with the program that draws directions.
         direction_seconds: of one direction, with all ``width`` lanes busy.
         alone_seconds: of one direction, with one lane busy.
         width: lanes side by side.
@@ -155,11 +156,13 @@ def run_pilot(
 
     re, im = directions(key, jnp.arange(pilot), space.dim, weights.dtype)
     rows = jnp.concatenate([re, deletions]), jnp.concatenate([im, jnp.zeros_like(deletions)])
+    block = jnp.arange(split(LARGEST_BLOCK, num_directions)[1])
+    drawing = _seconds(lambda: directions(key, block, space.dim, weights.dtype))
     costs = []
     for k in track(range(1, degree + 1), "pilot", "degree", total=degree, show=progress):
         cost, parameters, jets = _run_degree(train, space, weights, k, rows, num_directions, training_seconds)
         check_parameters(parameters)
-        costs.append(cost)
+        costs.append(cost._replace(compile_seconds=cost.compile_seconds + drawing))
     first, last = (jax.tree.map(lambda c, s=s: c[s], jets) for s in (slice(pilot), slice(pilot, None)))
     check_jets(first, 0)
     try:

@@ -209,8 +209,7 @@ def plan(
     )
     kind = ("random deletion" if delete is None else "given deletion") + "s" * (len(z) > 1)
     size = f"{np.count_nonzero(z, 1).mean():.3g} of {q} coordinates each"
-    drawn = f"a pilot of {pilot} directions and {len(z)} {kind} ({size})"
-    title = f"Sketches of up to {m} directions over {space!r}, from {drawn}."
+    title = f"Sketches of up to {m} directions over {space!r}; pilot: {pilot} directions, {len(z)} {kind} ({size})."
     found = Plan(
         (), None, "", (), (), float(np.sqrt(truncations[0, 1])), seen.training_seconds, seen.costs,
         variances, truncations, q, title, limit, wanted,

@@ -204,6 +204,11 @@ def affordable_block(train: Callable, weights: Any, algebra: Algebra) -> int:
     return int(np.clip(free_memory() / 2 // max(each, 1), 1, LARGEST_BLOCK))
 
 
+def held_memory() -> int:
+    """Bytes of the computer's memory that this process holds now."""
+    return psutil.Process().memory_info().rss
+
+
 def free_memory() -> float:
     """Bytes of the device's memory, or of the computer's, that are free now."""
     stats = jax.devices()[0].memory_stats() or {}

@@ -11,7 +11,7 @@ import numpy as np
 from .noise import is_exact
 from .pilot import split
 from .querying import MOST_EQUATIONS
-from .running import free_memory
+from .running import free_memory, held_memory
 
 
 def in_words(plan: Any) -> str:
@@ -94,6 +94,9 @@ def notes(found: Any, rows: tuple, recommended: Any, pilot: int) -> list[str]:
             f"degree {', '.join(str(c.degree) for c in small)} was timed in blocks of {small[-1].timed} directions; a "
             "sketch runs larger ones, which may take less time a direction."
         )
+    out.append(
+        f"memory is that of arrays; Python, JAX and compiled programs hold {size(held_memory())} in this process."
+    )
     free = free_memory()
     large = [row for row in rows if row.peak_bytes > free]
     if large:

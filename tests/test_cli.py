@@ -160,7 +160,7 @@ def test_the_plan_prints_what_its_json_and_its_picture_hold(capsys, names, tmp_p
     chosen = report["recommended"]
     assert chosen["error"] <= 10
     assert f"Recommended: num_directions={chosen['num_directions']}, degree=1, {report['rule']}" in out
-    assert "over Examples(12), from a pilot of 8 directions and 1 given deletion (3 of 12 coordinates each)" in out
+    assert "over Examples(12); pilot: 8 directions, 1 given deletion (3 of 12" in out
     assert f"changes the query by {report['change']:.3g}" in out
 
 

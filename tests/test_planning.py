@@ -371,6 +371,11 @@ def test_a_deletion_outside_the_radius_is_warned_about():
     assert not any("outside its radius" in text for text in make(query=lambda p: p["a"]).warnings), "linear"
 
 
+def test_the_memory_of_the_process_is_told_apart_from_that_of_the_arrays(monkeypatch):
+    monkeypatch.setattr(wording, "held_memory", lambda: 1.25e9)
+    assert any("memory is that of arrays" in text and "hold 1.25 GB" in text for text in make(degree=1).warnings)
+
+
 def test_a_sketch_that_does_not_fit_into_memory_is_warned_about(monkeypatch):
     monkeypatch.setattr(wording, "free_memory", lambda: 1.0)
     assert any("need more memory than the 1 B that are free" in text for text in make(degree=1).warnings)
