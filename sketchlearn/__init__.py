@@ -10,9 +10,15 @@ from . import datasets as datasets
 from . import microgpt as microgpt
 from . import reference as reference
 from . import taylor as taylor
+from .checkpointing import checkpointed_scan as checkpointed_scan
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import UnsupportedPrimitive as UnsupportedPrimitive
 from .prediction import Prediction as Prediction
+from .problem import Checkpoint as Checkpoint
+from .problem import Problem as Problem
+from .retraining import RetrainBank as RetrainBank
+from .retraining import retrain as retrain
+from .retraining import seed_noise as seed_noise
 from .sketching import Sketch as Sketch
 from .sketching import sketch as sketch
 from .spaces import Candidates as Candidates

@@ -8,11 +8,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "sketchlearn"
 ROWS = {
     0: {"errors", "progress", "lanes"},
-    1: {"_jax_compat", "algebra", "directions", "spaces", "datasets"},
-    2: {"taylor", "models"},
+    1: {"_jax_compat", "algebra", "directions", "spaces", "datasets", "checkpointing"},
+    2: {"taylor", "models", "problem"},
     3: {"microgpt", "reference"},
     4: {"interpolation", "estimators", "prediction", "sketching"},
-    5: {"stability", "figures"},
+    5: {"stability", "figures", "retraining"},
     6: {"plotting", "cli"},
 }
 ROW = {module: row for row, modules in ROWS.items() for module in modules}
