@@ -6,10 +6,12 @@ output after any deletion, with an error bar. After Gunn, "How to sketch a
 learning algorithm", arXiv:2604.07328.
 """
 
+from . import baselines as baselines
 from . import datasets as datasets
 from . import microgpt as microgpt
 from . import reference as reference
 from . import taylor as taylor
+from . import worlds as worlds
 from .checkpointing import checkpointed_scan as checkpointed_scan
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import UnsupportedPrimitive as UnsupportedPrimitive

@@ -10,15 +10,17 @@ ROWS = {
     0: {"errors", "progress", "lanes"},
     1: {"_jax_compat", "algebra", "directions", "spaces", "datasets", "checkpointing"},
     2: {"taylor", "models", "problem"},
-    3: {"microgpt", "reference"},
+    3: {"microgpt", "reference", "worlds"},
     4: {"interpolation", "estimators", "prediction", "sketching"},
     5: {"stability", "figures", "retraining"},
-    6: {"plotting", "cli"},
+    6: {"baselines"},
+    7: {"plotting", "cli"},
 }
 ROW = {module: row for row, modules in ROWS.items() for module in modules}
 # Within a row these may see each other; everywhere else a row is flat.
 SAME_ROW = {
     ("taylor", "taylor"),
+    ("baselines", "baselines"),
     ("estimators", "interpolation"),
     ("prediction", "estimators"),
     ("sketching", "interpolation"),

@@ -21,6 +21,7 @@ NAMES = {
     "Sketch",
     "StabilityProfile",
     "UnsupportedPrimitive",
+    "baselines",
     "checkpointed_scan",
     "datasets",
     "microgpt",
@@ -32,6 +33,7 @@ NAMES = {
     "stability_profile",
     "taylor",
     "taylor_coefficients",
+    "worlds",
 }
 TAYLOR_NAMES = {
     "CauchyCoefficients",
@@ -77,11 +79,14 @@ def imported_names(path):
 def public():
     """Every public function and class: of the package, and of its public modules where they are defined."""
     out = {name: getattr(sl, name) for name in sorted(NAMES) if callable(getattr(sl, name, None))}
-    for name in ("datasets", "microgpt", "reference"):
+    for name in ("datasets", "microgpt", "reference", "worlds"):
         module = getattr(sl, name)
         for inner, value in sorted(vars(module).items()):
             if callable(value) and not inner.startswith("_") and value.__module__ == module.__name__:
                 out[f"{name}.{inner}"] = value
+    for inner, value in sorted(vars(sl.baselines).items()):
+        if inspect.isclass(value):
+            out[f"baselines.{inner}"] = value
     for inner in sorted(TAYLOR_NAMES):
         value = getattr(sl.taylor, inner)
         if value not in out.values():
