@@ -22,7 +22,8 @@ class Baseline:
     """A method that predicts the change of a query after a deletion, without an error bar.
 
     A subclass sets ``parameters`` (what training gave) and says in ``changes(query, x)`` by how much the query,
-    flattened to Q outputs, changes for every row of deletion vectors (B, n): an array (B, Q), or (B, k, Q) of Taylor terms.
+    flattened to Q outputs, changes for every row of deletion vectors (B, n): an array (B, Q), or (B, k, Q)
+    of Taylor terms.
 
     Args:
         space: which deletions can be asked for.

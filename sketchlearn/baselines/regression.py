@@ -14,9 +14,10 @@ from .answer import Baseline
 
 
 class DatamodelRegression(Baseline):
-    """``value = b + c·z``, fitted to retrainings on random subsets by scikit-learn.
+    """``change = c·z``, fitted to retrainings on random subsets by scikit-learn.
 
-    The linear model of the query that is best for random deletions of the share that it was fitted on.
+    The linear model of the query that is best for random deletions of the share that it was fitted on. It has no
+    constant: subsets of one size leave it undetermined beside the mean of c, and nothing deleted changes nothing.
 
     Args:
         bank: which trains again, and holds the space.
@@ -55,19 +56,19 @@ class DatamodelRegression(Baseline):
         self._x = np.asarray(bank.space.embed(self._z), np.float64)
         bank.retrained(1 - self._x)
 
-    def _fit(self, query: Callable) -> tuple[np.ndarray, np.ndarray]:
+    def _fit(self, query: Callable) -> np.ndarray:
         values = self.bank.evaluated(query, 1 - self._x).reshape(len(self._x), -1)
-        baseline = np.asarray(jax.jit(query)(self.bank.plain), np.float64).reshape(-1)
-        constant, slopes = [], []
-        for column, start in zip(values.T, baseline, strict=True):
-            scale = column.std() or 1.0
-            model = RidgeCV(np.logspace(-6, 6, 25)) if self.penalty == "ridge" else LassoCV(cv=5, max_iter=10000)
-            model.fit(self._z, (column - start) / scale)
-            constant.append(model.intercept_ * scale)
-            slopes.append(model.coef_ * scale)
-        return np.array(constant), np.array(slopes)
+        change = values - np.asarray(jax.jit(query)(self.bank.plain), np.float64).reshape(-1)
+        slopes = []
+        for column in change.T:
+            scale = np.abs(column).max() or 1.0
+            if self.penalty == "ridge":
+                model = RidgeCV(np.logspace(-6, 6, 25), fit_intercept=False)
+            else:
+                model = LassoCV(cv=5, max_iter=10000, fit_intercept=False)
+            slopes.append(model.fit(self._z, column / scale).coef_ * scale)
+        return np.array(slopes)
 
     def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
-        """Changes (B, Q)."""
-        constant, slopes = self._once(query, lambda: self._fit(query))
-        return constant + x @ slopes.T
+        """First-order terms (B, 1, Q)."""
+        return (x @ self._once(query, lambda: self._fit(query)).T)[:, None]
