@@ -15,6 +15,9 @@ from . import worlds as worlds
 from .checkpointing import checkpointed_scan as checkpointed_scan
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import UnsupportedPrimitive as UnsupportedPrimitive
+from .evaluation import Evaluation as Evaluation
+from .evaluation import evaluate as evaluate
+from .evaluation import random_deletions as random_deletions
 from .prediction import Prediction as Prediction
 from .problem import Checkpoint as Checkpoint
 from .problem import Problem as Problem

@@ -7,10 +7,12 @@ counted its operands. The rest of the package sees neither.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.monitoring
 import numpy as np
 from jax.extend.core import Literal
 
@@ -99,3 +101,15 @@ def _jaxprs(param: Any) -> list[Any]:
     if isinstance(param, (tuple, list)):
         return [j for p in param for j in _jaxprs(p)]
     return [param] if hasattr(split_consts(param)[0], "eqns") else []
+
+
+def compile_spans(spans: list[tuple[float, float]]) -> Callable[[], None]:
+    """Append (begin, end), by ``time.perf_counter``, of all tracing and compiling to a list, until the result is called."""
+
+    def heard(event: str, duration: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            now = time.perf_counter()
+            spans.append((now - duration, now))
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    return lambda: jax.monitoring.unregister_event_duration_listener(heard)

@@ -9,11 +9,11 @@ PACKAGE = Path(__file__).parents[1] / "sketchlearn"
 ROWS = {
     0: {"errors", "progress", "lanes"},
     1: {"_jax_compat", "algebra", "directions", "spaces", "datasets", "checkpointing"},
-    2: {"taylor", "models", "problem"},
+    2: {"taylor", "models", "problem", "pricing"},
     3: {"microgpt", "reference", "worlds"},
     4: {"interpolation", "estimators", "prediction", "sketching"},
     5: {"stability", "figures", "retraining"},
-    6: {"baselines"},
+    6: {"baselines", "evaluation"},
     7: {"plotting", "cli"},
 }
 ROW = {module: row for row, modules in ROWS.items() for module in modules}
