@@ -104,12 +104,12 @@ def _jaxprs(param: Any) -> list[Any]:
 
 
 def compile_spans(spans: list[tuple[float, float]]) -> Callable[[], None]:
-    """Append (begin, end), by ``time.perf_counter``, of all tracing and compiling to a list, until the result is called."""
+    """Append (begin, end) of all tracing and compiling, by ``time.perf_counter``, until the result is called."""
 
-    def heard(event: str, duration: float, **_: Any) -> None:
+    def heard(event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
             now = time.perf_counter()
-            spans.append((now - duration, now))
+            spans.append((now - duration_secs, now))
 
     jax.monitoring.register_event_duration_secs_listener(heard)
     return lambda: jax.monitoring.unregister_event_duration_listener(heard)

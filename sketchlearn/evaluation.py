@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -71,8 +72,8 @@ def evaluate(
 ) -> Evaluation:
     """Compare predictions with retraining, in the unit of the query, and price them in plain trainings.
 
-    ``LDS``: Spearman's correlation of predicted and true changes over the deletions of a set, averaged over the queries;
-    its interval is a bootstrap over deletions.
+    ``LDS``: Spearman's correlation of predicted and true changes over the deletions of a set, averaged over the
+    queries; its interval is a bootstrap over deletions.
 
     Args:
         methods: name -> anything with ``predict(query, delete)``, or a function of nothing that makes it and whose
@@ -123,7 +124,10 @@ def evaluate(
         raise ValueError(f"the query has {outputs} outputs, but {len(labels)} names were given.")
 
     plain = _PlainRun(bank)
-    rows, single, warnings, prices = [], [], {}, {}
+    rows: list[dict[str, Any]] = []
+    single: list[dict[str, Any]] = []
+    warnings: dict[str, list[str]] = {}
+    prices: dict[str, tuple[dict[str, float], float]] = {}
     for name, method in track(list(methods.items()), "evaluating", "method", total=len(methods), show=progress):
         plain.run()
         made, before = (method, None) if hasattr(method, "predict") else priced(method)
@@ -131,10 +135,10 @@ def evaluate(
         if not hasattr(made, "predict"):
             raise TypeError(f"method {name!r} has no predict(query, delete), nor does it make one.")
         asked = list(only.get(name, stacks))
-        first, begin = priced(lambda made=made, d=asked[0]: made.predict(query, [stacks[d][0]]))
+        first, begin = priced(functools.partial(made.predict, query, stacks[asked[0]][:1]))
         answers, rest = {}, Price(0.0, 0.0)
         for label in asked:
-            answers[label], cost = priced(lambda made=made, d=label: made.predict(query, stacks[d]))
+            answers[label], cost = priced(functools.partial(made.predict, query, stacks[label]))
             rest = Price(rest.running + cost.running, rest.compiling + cost.compiling)
         each = rest.running / sum(len(stacks[d]) for d in asked)
         if isinstance(made, RetrainBank):  # its answers were stored: what they cost is measured again
@@ -155,8 +159,8 @@ def evaluate(
                 single.append({"method": name, "deletions": label, "query": q, **found})
     unit = plain.seconds()
     for row in rows:
-        spent, compiling = prices[row["method"]]
-        row.update({k: v / unit for k, v in spent.items()}, compile_seconds=compiling)
+        cost, seconds = prices[str(row["method"])]
+        row.update({k: v / unit for k, v in cost.items()}, compile_seconds=seconds)
     return Evaluation(rows, single, unit, warnings)
 
 

@@ -14,7 +14,8 @@ ROWS = {
     4: {"interpolation", "estimators", "prediction", "sketching"},
     5: {"stability", "figures", "retraining"},
     6: {"baselines", "evaluation"},
-    7: {"plotting", "cli"},
+    7: {"comparison"},
+    8: {"plotting", "cli"},
 }
 ROW = {module: row for row, modules in ROWS.items() for module in modules}
 # Within a row these may see each other; everywhere else a row is flat.
