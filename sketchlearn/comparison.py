@@ -201,7 +201,7 @@ def _digits(s: dict[str, Any]) -> tuple:
     x, y = jnp.asarray(data[order] / 16 - 0.3, float), jnp.asarray(labels[order])
     n, steps, batch, width, rate = s["examples"], s["steps"], s["batch"], s["width"], 0.5
     rows = np.concatenate([np.random.default_rng(e).permutation(n) for e in range(steps * batch // n + 1)])
-    rows = jnp.asarray(rows[: steps * batch].reshape(steps, batch))
+    batches = jnp.asarray(rows[: steps * batch].reshape(steps, batch))
 
     def outputs(p: Any, i: Any) -> Any:
         return jnp.tanh(x[i] @ p["in"] + p["shift"]) @ p["out"] + p["bias"]
@@ -226,7 +226,7 @@ def _digits(s: dict[str, Any]) -> tuple:
 
             return jax.tree.map(lambda a, g: a - rate * g, p, jax.grad(batch_loss)(p)), None
 
-        return scan(step, initial(seed), rows)
+        return scan(step, initial(seed), batches)
 
     def train(weights: Any) -> Any:
         return run(weights, jax.lax.scan)[0]
@@ -239,7 +239,7 @@ def _digits(s: dict[str, Any]) -> tuple:
     segments = 10
     ones = jnp.ones(n)
     final, starts = jax.jit(lambda w: run(w, functools.partial(recorded_scan, segments=segments)))(ones)
-    visits = np.stack([np.bincount(part.ravel(), minlength=n) for part in np.asarray(rows).reshape(segments, -1)])
+    visits = np.stack([np.bincount(part.ravel(), minlength=n) for part in np.asarray(batches).reshape(segments, -1)])
     points = tuple(
         Checkpoint(jax.tree.map(lambda a, c=c: a[c], starts), rate / batch, visits[c]) for c in range(segments)
     )

@@ -159,8 +159,8 @@ def evaluate(
                 single.append({"method": name, "deletions": label, "query": q, **found})
     unit = plain.seconds()
     for row in rows:
-        cost, seconds = prices[str(row["method"])]
-        row.update({k: v / unit for k, v in cost.items()}, compile_seconds=seconds)
+        own, seconds = prices[str(row["method"])]
+        row.update({k: v / unit for k, v in own.items()}, compile_seconds=seconds)
     return Evaluation(rows, single, unit, warnings)
 
 
