@@ -7,10 +7,12 @@ counted its operands. The rest of the package sees neither.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.monitoring
 import numpy as np
 from jax.extend.core import Literal
 
@@ -120,3 +122,15 @@ def working_bytes(compiled: Any) -> int | None:
         return int(found.temp_size_in_bytes + found.argument_size_in_bytes)
     except (AttributeError, NotImplementedError, TypeError, jax.errors.JaxRuntimeError):  # not every backend does
         return None
+
+
+def compile_spans(spans: list[tuple[float, float]]) -> Callable[[], None]:
+    """Append (begin, end) of all tracing and compiling, by ``time.perf_counter``, until the result is called."""
+
+    def heard(event: str, duration_secs: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            now = time.perf_counter()
+            spans.append((now - duration_secs, now))
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    return lambda: jax.monitoring.unregister_event_duration_listener(heard)

@@ -1,4 +1,4 @@
-"""The command line: ``sketchlearn demo | figure 1|2|3 | plan | doctor``."""
+"""The command line: ``sketchlearn demo | figure 1|2|3 | plan | compare | doctor``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
-from . import figures, microgpt
+from . import comparison, evaluation, figures, microgpt
 from .pilot import rough_estimate
 from .planning import plan
 from .querying import ESTIMATORS
@@ -96,7 +96,14 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="versions, devices, precision, a self-check")
     doctor.set_defaults(run=_doctor)
 
-    for command in (demo, figure, planner, doctor):
+    compared = commands.add_parser("compare", help="all methods beside one another: accuracy and cost (15 minutes)")
+    compared.add_argument("worlds", nargs="*", metavar="world", help="ridge, digits, microgpt (default: all of them)")
+    compared.add_argument("--quick", action="store_true", help="a tiny run, to see that it works")
+    compared.add_argument("--bank", type=Path, help="folder that keeps the retrainings, to go on after an interruption")
+    compared.add_argument("--seed", type=int, default=0)
+    compared.set_defaults(run=_compare)
+
+    for command in (demo, figure, planner, compared, doctor):
         command.add_argument("--json", action="store_true", help="print the numbers as JSON")
         command.add_argument("--quiet", action="store_true", help="no progress bars, no estimates beforehand")
         if command is not doctor:
@@ -255,6 +262,33 @@ def _plan(args: argparse.Namespace) -> dict[str, Any]:
         "costs": [cost._asdict() for cost in found.costs],
     }
     _save(args, "plan", found.plot().figure, report)
+    return report
+
+
+def _compare(args: argparse.Namespace) -> dict[str, Any]:
+    matplotlib.use("Agg")
+    from .plotting import draw_comparison
+
+    begun = time.perf_counter()
+    unknown = set(args.worlds) - set(comparison.SETTINGS)
+    if unknown:
+        raise ValueError(f"worlds are {', '.join(comparison.SETTINGS)}, got {sorted(unknown)[0]!r}.")
+    reports: dict[str, Any] = {}
+    for world in args.worlds or comparison.SETTINGS:
+        # on ridge exact methods agree to ten digits, which only float64 can show
+        with jax.enable_x64(world == "ridge"):
+            reports[world] = comparison.compare(world, args.quick, args.bank, args.seed, progress=not args.quiet)
+        found = evaluation.Evaluation(
+            [{k: float("nan") if v is None else v for k, v in row.items()} for row in reports[world]["rows"]],
+            [], reports[world]["plain_seconds"], {},
+        )  # fmt: skip
+        _say(args, f"\n{world} (RMSE in the unit of the query, prices in plain trainings)\n\n{found.table()}")
+        for name, where in reports[world]["crossover"].items():
+            from_, errs = where["cheaper_from_queries"], ", ".join(where["errs_less_on"])
+            more = "never costs less" if from_ is None else f"costs less from {from_:.0f} queries on"
+            _say(args, f"\n{name} against the metagradient: {more}, and errs less on: {errs or 'nothing'}")
+    report = {"worlds": reports, "quick": args.quick, "seconds": round(time.perf_counter() - begun, 1)}
+    _save(args, "compare", draw_comparison(reports), report)
     return report
 
 

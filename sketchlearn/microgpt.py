@@ -15,8 +15,9 @@ import numpy as np
 import optax
 from flax import nnx
 
+from .checkpointing import checkpointed_scan, recorded_scan
 from .datasets import load_names
-from .errors import check_count, check_dtype
+from .errors import check_count, check_dtype, check_key
 from .models import BLOCK, PARAMETER_ORDER, MicroGPT, name_loss
 
 SHORT = 8  # positions that hold a name of up to seven letters, as most are
@@ -107,6 +108,65 @@ class Experiment:
             >>> sum(p.size for p in experiment.train(jnp.ones(20)).values())
             4192
         """
+        return self._run(weights, jax.lax.scan)[0][0]
+
+    def train_checkpointed(self, weights: jax.Array) -> dict[str, jax.Array]:
+        """:meth:`train` for reverse mode: the same parameters, in memory that grows like the root of the steps.
+
+        Args:
+            weights: shape (n,), real.
+
+        Returns:
+            The trained parameters, a dict of arrays.
+        """
+        return self._run(weights, checkpointed_scan)[0][0]
+
+    def trajectory(self, weights: jax.Array, segments: int) -> tuple[Any, Any]:
+        """What :meth:`train` passes through: the state before each of equal segments of the run.
+
+        Args:
+            weights: shape (n,), real.
+            segments: how many; a divisor of the number of steps.
+
+        Returns:
+            The parameters, and the factor ``1 / sqrt(v̂ + 1e-3)`` by which Adam multiplies a gradient entry
+            (1 before the first step, where there is no v̂), both with a leading axis ``segments``.
+        """
+        parameters, (adam, *_) = self._run(weights, functools.partial(recorded_scan, segments=segments))[1]
+        corrected = 1 - 0.99 ** adam.count.astype(self.dtype)
+        begun = adam.count > 0
+
+        def factor(nu: jax.Array) -> jax.Array:
+            shape = (-1,) + (1,) * (nu.ndim - 1)
+            v = nu / jnp.where(begun, corrected, 1).reshape(shape)
+            return jnp.where(begun.reshape(shape), jax.lax.rsqrt(v + 1e-3), 1)
+
+        return parameters, jax.tree.map(factor, adam.nu)
+
+    @functools.cached_property
+    def _encoded(self) -> tuple[np.ndarray, ...]:
+        return encode(list(self.names))
+
+    def example_loss(self, parameters: Any, example: Any) -> jax.Array:
+        """The loss of one training name, in nats, without its weight.
+
+        Args:
+            parameters: of the model.
+            example: the position of the name, 0 to n - 1; may be traced.
+        """
+        return self.output_loss(self.example_logits(parameters, example), example)
+
+    def example_logits(self, parameters: Any, example: Any) -> jax.Array:
+        """The logits (T, 27) of one training name."""
+        return self.logits(parameters, jnp.asarray(self._encoded[0])[example])
+
+    def output_loss(self, logits: jax.Array, example: Any) -> jax.Array:
+        """The loss of one training name as a function of its logits (T, 27), in nats."""
+        targets, present = self._encoded[1:]
+        return name_loss(logits, jnp.asarray(targets)[example], jnp.asarray(present, self.dtype)[example])
+
+    def _run(self, weights: jax.Array, scan: Callable) -> tuple[Any, Any]:
+        """The run with any function that does what ``jax.lax.scan`` does."""
         weights = jnp.asarray(weights)
         if weights.shape != (self.num_examples,):
             raise ValueError(
@@ -154,10 +214,9 @@ class Experiment:
             return (optax.apply_updates(parameters, updates), moments), None
 
         start = (self.initial, optimizer.init(self.initial))
-        (parameters, _), _ = jax.lax.scan(
-            step, start, (weights[order], short, tokens, targets, present.astype(self.dtype))
-        )
-        return parameters
+        # arrays of JAX, because a scan may slice them into segments
+        inputs = (short, tokens, targets, present.astype(self.dtype))
+        return scan(step, start, (weights[order], *map(jnp.asarray, inputs)))
 
     def query(self, name: str | Sequence[str]) -> Callable[[Any], jax.Array]:
         """The loss on one name, or on each of several: a function ``parameters -> nats``.
@@ -188,6 +247,25 @@ class Experiment:
 
         loss.__name__ = f"loss_on_{'_'.join(names[:3])}"
         return loss
+
+
+def reseeded(experiment: Experiment, seed: int) -> Experiment:
+    """The same experiment from other initial weights, for measuring what the seed alone changes.
+
+    Args:
+        experiment: whose names, order and steps are kept.
+        seed: of NumPy's generator; the weights are normal with deviation 0.08.
+
+    Example:
+        >>> import sketchlearn as sl
+        >>> experiment = sl.microgpt.paper_experiment(num_examples=5)
+        >>> other = sl.microgpt.reseeded(experiment, 1)
+        >>> other.names == experiment.names, bool((other.initial["wte"] == experiment.initial["wte"]).any())
+        (True, False)
+    """
+    rng = np.random.default_rng(check_key(seed))
+    initial = {k: jnp.asarray(rng.normal(0, 0.08, v.shape), v.dtype) for k, v in experiment.initial.items()}
+    return dataclasses.replace(experiment, initial=initial)
 
 
 def paper_experiment(

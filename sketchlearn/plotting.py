@@ -116,3 +116,28 @@ def draw_plan(plan: Plan, ax: Axes | None = None) -> Axes:
     ax.set(xscale="log", yscale="log", xlabel="time of the sketch (s)", ylabel="expected error (unit of the query)")
     ax.legend(frameon=False)
     return ax
+
+
+def draw_comparison(reports: dict[str, Any], label: str = "structured 5%-30%", deletions: int = 100) -> Any:
+    """Accuracy against cost, one panel for each world: every method at 1 and at 10,000 queries; returns the figure."""
+    figure, axes = plt.subplots(1, len(reports), figsize=(5.6 * len(reports), 4.6), layout="constrained", squeeze=False)
+    for ax, (world, report) in zip(axes[0], reports.items(), strict=True):
+        shown = label if any(r["deletions"] == label for r in report["rows"]) else report["rows"][0]["deletions"]
+        colors = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
+        rows = [r for r in report["rows"] if r["deletions"] == shown and r["method"] != "retraining"]
+        for i, row in enumerate(rows):
+            cost = [
+                (row["precomputation"] or 0) + q * row["per_query"] + deletions * row["per_deletion"]
+                for q in (1, 10_000)
+            ]
+            error = max(row["relative_error"], 1e-8)
+            color = colors[i % len(colors)]
+            ax.plot(np.maximum(cost, 1e-2), [error, error], "-", color=color, lw=1)
+            ax.plot(max(cost[0], 1e-2), error, "o", color=color, ms=6, label=row["method"])
+        truth = next(r for r in report["rows"] if r["method"] == "retraining")
+        ax.axvline(max(deletions * truth["per_deletion"], 1e-2), color=TRUTH, ls=":", label=f"{deletions} retrainings")
+        ax.axhline(1, color="0.7", lw=0.8)
+        ax.set(xscale="log", yscale="log", title=f"{world}: {shown} deleted")
+        ax.set(xlabel="cost in plain trainings, from 1 query (dot) to 10,000", ylabel="RMSE / rms of the true changes")
+        ax.legend(frameon=False, fontsize=7)
+    return figure

@@ -40,7 +40,7 @@ class Prediction:
     truncation: np.ndarray
     orders_used: np.ndarray
     warnings: tuple[str, ...]
-    known: np.ndarray
+    known: np.ndarray | float = 0.0
 
     def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper end: ``value ± z · sqrt(standard_error² + truncation²)``, z the normal quantile."""

@@ -8,18 +8,21 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "sketchlearn"
 ROWS = {
     0: {"errors", "progress", "lanes"},
-    1: {"_jax_compat", "algebra", "directions", "spaces", "datasets", "batches", "precision"},
-    2: {"taylor", "models", "networks"},
-    3: {"microgpt", "reference", "running", "failures", "recipes"},
+    1: {"_jax_compat", "algebra", "directions", "spaces", "datasets", "batches", "precision", "checkpointing"},
+    2: {"taylor", "models", "networks", "problem", "pricing"},
+    3: {"microgpt", "reference", "running", "failures", "recipes", "worlds"},
     4: {"controls", "interpolation", "estimators", "noise", "pilot", "prediction", "querying", "sketching", "zoo"},
-    5: {"stability", "figures", "planning", "wording", "checking"},
-    6: {"plotting", "cli"},
+    5: {"stability", "figures", "planning", "wording", "checking", "retraining"},
+    6: {"baselines", "evaluation"},
+    7: {"comparison"},
+    8: {"plotting", "cli"},
 }
 ROW = {module: row for row, modules in ROWS.items() for module in modules}
 # Within a row these may see each other; everywhere else a row is flat.
 SAME_ROW = {
     ("taylor", "taylor"),
     ("recipes", "failures"),
+    ("baselines", "baselines"),
     ("estimators", "interpolation"),
     ("prediction", "estimators"),
     ("querying", "controls"),

@@ -12,6 +12,8 @@ import sketchlearn as sl
 NAMES = {
     "Candidates",
     "CheckReport",
+    "Checkpoint",
+    "Evaluation",
     "Examples",
     "Finding",
     "Groups",
@@ -20,6 +22,8 @@ NAMES = {
     "PrecisionWarning",
     "Prediction",
     "Recipe",
+    "Problem",
+    "RetrainBank",
     "Sketch",
     "StabilityProfile",
     "Trained",
@@ -27,16 +31,23 @@ NAMES = {
     "check",
     "datasets",
     "gradient",
+    "baselines",
+    "checkpointed_scan",
+    "evaluate",
     "microgpt",
     "minibatches",
     "piecewise_report",
     "plan",
+    "random_deletions",
     "reference",
+    "retrain",
+    "seed_noise",
     "sketch",
     "stability_profile",
     "taylor",
     "taylor_coefficients",
     "zoo",
+    "worlds",
 }
 TAYLOR_NAMES = {
     "CauchyCoefficients",
@@ -58,6 +69,8 @@ WITHOUT_EXAMPLE = {
     "UnsupportedPrimitive": "an exception: nothing to call",
     "Plan": RESULT,
     "Prediction": RESULT,
+    "Evaluation": RESULT,
+    "Checkpoint": "a record: the example of TracIn makes one",
     "Sketch": RESULT,
     "StabilityProfile": RESULT,
     "Trained": RESULT,
@@ -91,11 +104,14 @@ def imported_names(path):
 def public():
     """Every public function and class: of the package, and of its public modules where they are defined."""
     out = {name: getattr(sl, name) for name in sorted(NAMES) if callable(getattr(sl, name, None))}
-    for name in ("datasets", "microgpt", "reference", "zoo"):
+    for name in ("datasets", "microgpt", "reference", "worlds", "zoo"):
         module = getattr(sl, name)
         for inner, value in sorted(vars(module).items()):
             if callable(value) and not inner.startswith("_") and value.__module__ == module.__name__:
                 out[f"{name}.{inner}"] = value
+    for inner, value in sorted(vars(sl.baselines).items()):
+        if inspect.isclass(value):
+            out[f"baselines.{inner}"] = value
     for inner in sorted(TAYLOR_NAMES):
         value = getattr(sl.taylor, inner)
         if value not in out.values():

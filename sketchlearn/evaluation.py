@@ -1,0 +1,262 @@
+"""Predictions against retraining: how right a method is, and what it costs in plain trainings."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import rankdata
+
+from .errors import check_count, check_key
+from .pricing import Price, priced
+from .progress import track
+from .retraining import RetrainBank, retrain
+
+COLUMNS = (
+    ("method", "method", "s"), ("deletions", "deletions", "s"), ("lds", "LDS", ".3f"), ("rmse", "RMSE", ".3g"),
+    ("relative_error", "RMSE / rms change", ".3f"), ("coverage", "coverage", ".2f"),
+    ("precomputation", "precomputation", ".3g"), ("per_query", "per query", ".3g"),
+    ("per_deletion", "per deletion", ".3g"),
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How methods did against retraining, one row for each method and set of deletions.
+
+    Attributes:
+        rows: dicts with ``method``, ``deletions``, ``count`` (of deletions), ``share`` (of the examples, mean),
+            ``lds`` with its bootstrap interval ``lds_low``, ``lds_high``, ``rmse`` (unit of the query),
+            ``relative_error`` (over the rms of the true changes), ``coverage`` (of the interval; NaN without one),
+            and prices in plain trainings: ``precomputation``, ``per_query``, ``per_deletion``; and
+            ``compile_seconds``.
+        per_query: the same errors query by query: dicts with ``method``, ``deletions``, ``query``, ``rmse``, ``lds``.
+        plain_seconds: of one plain training, the unit of the prices.
+        warnings: of each method.
+    """
+
+    rows: list[dict[str, Any]]
+    per_query: list[dict[str, Any]]
+    plain_seconds: float
+    warnings: dict[str, list[str]]
+
+    def table(self) -> str:
+        """The rows as a Markdown table; a dash where a number does not exist."""
+        lines = ["| " + " | ".join(title for _, title, _ in COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+        for row in self.rows:
+            cells = [row[key] if spec == "s" else _number(row[key], spec) for key, _, spec in COLUMNS]
+            lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON; NaN becomes None."""
+        return _without_nan(dataclasses.asdict(self))
+
+
+def evaluate(
+    methods: Mapping[str, Any],
+    bank: RetrainBank,
+    query: Callable,
+    deletions: Mapping[str, Any],
+    names: Sequence[str] | None = None,
+    only: Mapping[str, Sequence[str]] | None = None,
+    level: float = 0.95,
+    resamples: int = 1000,
+    key: int = 0,
+    progress: bool = False,
+) -> Evaluation:
+    """Compare predictions with retraining, in the unit of the query, and price them in plain trainings.
+
+    ``LDS``: Spearman's correlation of predicted and true changes over the deletions of a set, averaged over the
+    queries; its interval is a bootstrap over deletions.
+
+    Args:
+        methods: name -> anything with ``predict(query, delete)``, or a function of nothing that makes it and whose
+            running time is the precomputation.
+        bank: the truth; it trains again what it does not hold.
+        query: parameters -> number or array; every output counts as one query.
+        deletions: name of a set -> a stack of B deletions, as the spaces of the methods read them.
+        names: of the query's outputs.
+        only: method -> the sets it can be asked for, where these are not all.
+        level: of the intervals, of coverage and bootstrap.
+        resamples: of the bootstrap.
+        key: its seed.
+        progress: show a progress bar.
+
+    Returns:
+        An :class:`Evaluation`.
+
+    Example:
+        >>> import jax.numpy as jnp, numpy as np, sketchlearn as sl
+        >>> train, space = lambda w: w @ jnp.arange(4.0), sl.Examples(4)
+        >>> bank = sl.RetrainBank(None, train, {}, space)
+        >>> found = sl.evaluate({"gradient": lambda: sl.baselines.Metagradient(train, space)}, bank,
+        ...                     lambda p: p, {"single": np.eye(4, dtype=bool)}, resamples=10)
+        >>> found.rows[0]["lds"], found.rows[0]["rmse"] < 1e-6
+        (1.0, True)
+
+    Source: the linear datamodelling score is of Park et al., "TRAK" (2023), arXiv:2303.14186.
+    """
+    if not methods or not deletions:
+        raise ValueError("give at least one method and one set of deletions.")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level!r}.")
+    only, rng = only or {}, np.random.default_rng(check_key(key))
+    unknown = [n for n in only if n not in methods] + [d for sets in only.values() for d in sets if d not in deletions]
+    if unknown:
+        raise ValueError(f"`only` names {unknown}, which are neither methods nor sets of deletions.")
+    check_count("resamples", resamples)
+    baseline = np.asarray(jax.jit(query)(bank.plain), np.float64)
+    stacks, truth, share = {}, {}, {}
+    for label, stack in deletions.items():
+        z = np.atleast_2d(bank.space.locate(stack))
+        x = np.asarray(bank.space.embed(z), np.float64)
+        stacks[label], share[label] = list(stack), float(x.mean())
+        truth[label] = (bank.evaluated(query, 1 - x) - baseline).reshape(len(x), -1)
+    outputs = baseline.size
+    labels = [str(i) for i in range(outputs)] if names is None else list(names)
+    if len(labels) != outputs:
+        raise ValueError(f"the query has {outputs} outputs, but {len(labels)} names were given.")
+
+    plain = _PlainRun(bank)
+    rows: list[dict[str, Any]] = []
+    single: list[dict[str, Any]] = []
+    warnings: dict[str, list[str]] = {}
+    prices: dict[str, tuple[dict[str, float], float]] = {}
+    for name, method in track(list(methods.items()), "evaluating", "method", total=len(methods), show=progress):
+        plain.run()
+        made, before = (method, None) if hasattr(method, "predict") else priced(method)
+        plain.run()
+        if not hasattr(made, "predict"):
+            raise TypeError(f"method {name!r} has no predict(query, delete), nor does it make one.")
+        asked = list(only.get(name, stacks))
+        first, begin = priced(functools.partial(made.predict, query, stacks[asked[0]][:1]))
+        answers, rest = {}, Price(0.0, 0.0)
+        for label in asked:
+            answers[label], cost = priced(functools.partial(made.predict, query, stacks[label]))
+            rest = Price(rest.running + cost.running, rest.compiling + cost.compiling)
+        each = rest.running / sum(len(stacks[d]) for d in asked)
+        if isinstance(made, RetrainBank):  # its answers were stored: what they cost is measured again
+            each, begin = _retraining_seconds(bank), Price(0.0, begin.compiling)
+        spent = {
+            "precomputation": np.nan if before is None else before.running,
+            "per_query": max(begin.running - each, 0.0) / outputs,
+            "per_deletion": each,
+        }
+        compiling = (0.0 if before is None else before.compiling) + begin.compiling + rest.compiling
+        prices[name] = (spent, compiling)
+        warnings[name] = sorted({text for answer in answers.values() for text in answer.warnings} | set(first.warnings))
+        for label, answer in answers.items():
+            guess = answer.change.reshape(truth[label].shape)
+            row, each_query = _score(guess, truth[label], answer, level, resamples, rng)
+            rows.append({"method": name, "deletions": label, "count": len(guess), "share": share[label], **row})
+            for q, found in zip(labels, each_query, strict=True):
+                single.append({"method": name, "deletions": label, "query": q, **found})
+    unit = plain.seconds()
+    for row in rows:
+        own, seconds = prices[str(row["method"])]
+        row.update({k: v / unit for k, v in own.items()}, compile_seconds=seconds)
+    return Evaluation(rows, single, unit, warnings)
+
+
+def random_deletions(num_examples: int, fraction: float, count: int, key: int = 0) -> np.ndarray:
+    """Random subsets of one size, at least one example: (count, n) booleans.
+
+    Args:
+        num_examples: n.
+        fraction: of the examples that are deleted.
+        count: how many subsets.
+        key: seed.
+
+    Example:
+        >>> random_deletions(10, 0.3, 2).sum(1).tolist()
+        [3, 3]
+    """
+    n = check_count("num_examples", num_examples)
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must be between 0 and 1, got {fraction!r}.")
+    rng, size = np.random.default_rng(check_key(key)), max(round(fraction * n), 1)
+    out = np.zeros((check_count("count", count), n), bool)
+    for row in out:
+        row[rng.choice(n, size, replace=False)] = True
+    return out
+
+
+class _PlainRun:
+    """The unit of all prices: one plain training, run again between the methods."""
+
+    def __init__(self, bank: RetrainBank):
+        ones = jnp.ones(bank.space.num_examples, bank.dtype)
+        program = jax.jit(bank.train).lower(ones).compile()
+        self._work = lambda: jax.block_until_ready(program(ones))
+        self._work()
+        self._times: list[float] = []
+
+    def run(self) -> None:
+        self._times.append(priced(self._work)[1].running)
+
+    def seconds(self) -> float:
+        return float(np.median(self._times))
+
+
+def _retraining_seconds(bank: RetrainBank) -> float:
+    """Seconds of one retraining among a block of the bank's size."""
+    rows = np.full((bank.batch_size, bank.space.num_examples), 0.5)
+    return priced(lambda: retrain(bank.train, rows, batch_size=bank.batch_size, dtype=bank.dtype))[1].running / len(
+        rows
+    )
+
+
+def _score(
+    guess: np.ndarray, truth: np.ndarray, answer: Any, level: float, resamples: int, rng: np.random.Generator
+) -> tuple[dict[str, float], list[dict[str, float]]]:
+    low, high = (end.reshape(truth.shape) - answer.baseline.reshape(-1) for end in answer.interval(level))
+    known = np.isfinite(low).all() and np.isfinite(high).all()
+    # a zero-width interval is met by a value that was rounded twice
+    slack = 1e-5 * (np.abs(truth) + np.abs(answer.baseline.reshape(-1)))
+    scores = _spearman(guess, truth)
+    draws = rng.integers(0, len(truth), (resamples, len(truth)))
+    again = [_mean(_spearman(guess[d], truth[d])) for d in draws] if len(truth) > 2 else [np.nan]
+    again = [a for a in again if np.isfinite(a)] or [np.nan]
+    rmse = np.sqrt(((guess - truth) ** 2).mean(0))
+    row = {
+        "lds": _mean(scores),
+        "lds_low": float(np.quantile(again, (1 - level) / 2)),
+        "lds_high": float(np.quantile(again, (1 + level) / 2)),
+        "rmse": float(np.sqrt((rmse**2).mean())),
+        "relative_error": float(np.sqrt((rmse**2).mean() / max((truth**2).mean(), 1e-300))),
+        "coverage": float(((low - slack <= truth) & (truth <= high + slack)).mean()) if known else float("nan"),
+    }
+    return row, [{"rmse": float(r), "lds": float(s)} for r, s in zip(rmse, scores, strict=True)]
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of every column; NaN where a column has fewer than two values."""
+    if len(a) < 3:
+        return np.full(a.shape[1], np.nan)
+    a, b = (rankdata(v, axis=0) for v in (a, b))
+    a, b = a - a.mean(0), b - b.mean(0)
+    size = np.sqrt((a**2).sum(0) * (b**2).sum(0))
+    return np.where(size > 0, (a * b).sum(0) / np.where(size > 0, size, 1), np.nan)
+
+
+def _mean(values: np.ndarray) -> float:
+    kept = values[np.isfinite(values)]
+    return float(kept.mean()) if len(kept) else float("nan")
+
+
+def _number(value: float, spec: str) -> str:
+    return format(value, spec) if np.isfinite(value) else "–"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
