@@ -58,7 +58,7 @@ class Plan:
     """What sketches of one training run would cost and say; made by :func:`plan`.
 
     Attributes:
-        rows: one :class:`Row` for each degree and number of directions, by degree.
+        rows: one :class:`~sketchlearn.planning.Row` for each degree and number of directions, by degree.
         recommended: the row to take, or ``None`` where none does what was asked.
         rule: how it was chosen, in words.
         advice: about the deletion space, in sentences.

@@ -83,7 +83,6 @@ class Recipe:
 
     Attributes:
         parameters: the initial parameters.
-        num_steps: T.
         batches: (T, B).
 
     Raises:

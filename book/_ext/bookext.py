@@ -170,7 +170,8 @@ def _without_repeats(app, pagename, templatename, context, doctree):
 
 def _abbreviated(app, config):
     """Names that annotations abbreviate, and Sphinx therefore does not find."""
-    config.nitpick_ignore = {*map(tuple, config.nitpick_ignore), ("py:class", "np.ndarray"), ("py:class", "Space")}
+    short = {("py:class", name) for name in ("np.ndarray", "Space", "Alone", "Path")}
+    config.nitpick_ignore = {*map(tuple, config.nitpick_ignore), *short}
 
 
 def setup(app):
