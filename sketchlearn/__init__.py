@@ -20,10 +20,12 @@ from .checking import check as check
 from .checkpointing import checkpointed_scan as checkpointed_scan
 from .controls import gradient as gradient
 from .errors import PrecisionWarning as PrecisionWarning
+from .errors import StoreError as StoreError
 from .errors import UnsupportedPrimitive as UnsupportedPrimitive
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .evaluation import random_deletions as random_deletions
+from .keeping import open_sketch as open_sketch
 from .planning import Plan as Plan
 from .planning import plan as plan
 from .prediction import Prediction as Prediction

@@ -13,6 +13,10 @@ class UnsupportedPrimitive(NotImplementedError):
     """A program uses a JAX primitive for which no Taylor rule exists, or is refused."""
 
 
+class StoreError(RuntimeError):
+    """A stored sketch is damaged, unfinished, of other arguments, or cannot be written; the message names the file."""
+
+
 class PrecisionWarning(UserWarning):
     """A number was computed, but fewer of its digits can be trusted than usual."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +30,7 @@ PROBED_PARAMETERS = 512
 class Measured(NamedTuple):
     """A query seen through a sketch, its outputs S flattened to Q."""
 
-    query: Callable
+    query: Callable | None  # None where only its name is known
     baseline: np.ndarray  # S, with nothing deleted
     centre: np.ndarray  # (Q,), at the centre
     coefficients: np.ndarray  # (m, k, Q) complex
@@ -47,7 +47,8 @@ class Sketch:
         key: the seed of the directions.
         parameters: what ``train`` returns with nothing deleted.
         coefficients: the same pytree, every leaf (m, k, ...) complex: ``θ_1 .. θ_k`` of
-            ``train(1 - G (z_0 + t ψ_i))``.
+            ``train(1 - G (z_0 + t ψ_i))``; of a stored sketch they are read when asked for.
+        queries: the queries that were measured in place of the coefficients, if so asked, by name.
         centre: z_0, (q,), where the run was expanded; zero unless asked for.
         parameters_at_centre: what ``train`` returns there.
         alone: what each coordinate does alone, for an additive sketch; else None.
@@ -64,12 +65,15 @@ class Sketch:
         parameters_at_centre: Any = None,
         alone: Alone | None = None,
         design: str = "independent",
+        queries: dict[str, Measured] | None = None,
+        num_directions: int | None = None,
     ):
         self.space, self.degree, self.key, self.design = space, degree, key, design
-        self.parameters, self.coefficients, self.alone = parameters, coefficients, alone
+        self.parameters, self.alone, self.queries = parameters, alone, queries or {}
+        self._jets = coefficients
         self.centre = np.zeros(space.dim) if centre is None else centre
         self.parameters_at_centre = parameters if centre is None else parameters_at_centre
-        self.num_directions = len(jax.tree.leaves(coefficients)[0])
+        self.num_directions = num_directions or len(jax.tree.leaves(coefficients)[0])
         self._measured: dict[int, Measured] = {}
         self._interpolants: dict[tuple[int, bool], Interpolant] = {}
 
@@ -77,6 +81,21 @@ class Sketch:
         more = ", additive" if self.alone else ""
         more += ", centred" if self.centre.any() else ""
         return f"Sketch({self.num_directions} directions, degree {self.degree}, {self.space!r}, key={self.key}{more})"
+
+    @property
+    def coefficients(self) -> Any:
+        """The jets of the parameters, leaves (m, k, ...) complex."""
+        parts = list(self._parts())
+        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *c: np.concatenate(c), *parts)
+
+    def _parts(self) -> Iterator[Any]:
+        """The jets, a bounded part of the directions at a time."""
+        if self._jets is None:
+            raise ValueError(
+                "this sketch keeps what was measured for the queries it was made with, not the parameters: "
+                f"ask for one of {sorted(self.queries)}, or sketch without queries=."
+            )
+        return self._jets() if callable(self._jets) else slices(self._jets)
 
     def measure(self, query: Callable) -> tuple[np.ndarray, np.ndarray]:
         """The query's value at the centre (with nothing deleted, unless the sketch has another) and its coefficients.
@@ -91,34 +110,24 @@ class Sketch:
         shape = seen.baseline.shape
         return seen.centre.reshape(shape), seen.coefficients.reshape(self.num_directions, self.degree, *shape)
 
-    def _see(self, query: Callable) -> Measured:
+    def _see(self, query: Callable | str) -> Measured:
+        for name, seen in self.queries.items():
+            if query == name or (seen.query is not None and query is seen.query):
+                return seen
+        if isinstance(query, str):
+            raise KeyError(f"no query is called {query!r}; this sketch was made with {sorted(self.queries)}.")
         if id(query) in self._measured and self._measured[id(query)].query is query:
             return self._measured[id(query)]
         check_query(query, self.parameters)
-        baseline = np.asarray(jax.jit(query)(self.parameters))
-        c = self._push(query, self.coefficients)
-        alone = None
-        if self.alone:
-            ends = [np.asarray(x) for x in _in_batches(jax.jit(jax.vmap(jax.vmap(query))), self.alone.ends)]
-            at_ends = np.concatenate(ends).reshape(*self.alone.positions.shape, -1).astype(float)
-            own = self._push(query, self.alone.coefficients)
-            alone = Alone(at_ends - own[0, 0], own[:, 1:].astype(float), self.alone.positions)
-        centre = c[0, 0].real if self.centre.any() else baseline.reshape(-1)
+        c = self._push(query, self._parts())
+        seen = measured(query, self.parameters, self.parameters_at_centre, c, self.alone)
         if len(self._measured) >= 64:
             self._measured.pop(next(iter(self._measured)))
-        self._measured[id(query)] = Measured(query, baseline, centre, c[:, 1:], alone)
-        return self._measured[id(query)]
+        self._measured[id(query)] = seen
+        return seen
 
-    def _push(self, query: Callable, jets: Any) -> np.ndarray:
-        """The query's coefficients (M, k+1, Q) along M jets with leaves (M, k, ...)."""
-
-        def coefficients(jets: Any) -> Any:
-            return push_forward(query, jets, value=self.parameters_at_centre)
-
-        c = np.concatenate([np.asarray(x) for x in _in_batches(jax.jit(jax.vmap(coefficients)), jets)])
-        if not np.isfinite(c).all():
-            raise FloatingPointError("the query's coefficients are not finite: is the query differentiable there?")
-        return c.reshape(*c.shape[:2], -1)
+    def _push(self, query: Callable, parts: Iterable[Any]) -> np.ndarray:
+        return push(query, self.parameters_at_centre, parts)
 
     @functools.cached_property
     def directions(self) -> np.ndarray:
@@ -128,7 +137,7 @@ class Sketch:
 
     def predict(
         self,
-        query: Callable,
+        query: Callable | str,
         delete: Any,
         estimator: str = "auto",
         failure: float = 0.05,
@@ -142,7 +151,8 @@ class Sketch:
         what each coordinate does alone.
 
         Args:
-            query: a function of what ``train`` returns, with real output.
+            query: a function of what ``train`` returns, with real output; or the name of one that the sketch was
+                made with.
             delete: what to delete, as the space of the sketch reads it: positions, a mask, group names, or a
                 stack of them.
             estimator: ``"mean"`` (the paper's), ``"median_of_means"`` (robust), ``"least_squares"`` (order one
@@ -192,7 +202,9 @@ class Sketch:
             c[:, 0] = 0  # exactly: the first order has no interactions
         elif first is not None:
             c[:, 0] = 0
-        controlled = self._control(query, c, at) if control else np.zeros((len(at), *c.shape[1:]))
+        if control and self._jets is None:
+            raise ValueError("control needs the parameters, and this sketch keeps queries instead.")
+        controlled = self._control(seen.query, c, at) if control and seen.query else np.zeros((len(at), *c.shape[1:]))
         powers = estimators.powers(self.directions, at, self.degree, interactions=seen.alone is not None)
         if estimator == "median_of_means":
             groups = estimators.groups_for(failure, self.num_directions)
@@ -260,19 +272,21 @@ class Sketch:
             re, im = np.split(solver.weights(at), 2)
 
             def solved(a: np.ndarray) -> np.ndarray:
-                used = np.asarray(a)[: solver.num_used, 0]
+                used = a[: solver.num_used]
                 return (np.tensordot(re.T, used.real, 1) + np.tensordot(im.T, used.imag, 1)).astype(used.real.dtype)
 
-            first = jax.tree.map(solved, self.coefficients)
+            every = [jax.tree.map(lambda a: np.asarray(a)[:, 0], part) for part in self._parts()]
+            first = jax.tree.map(lambda *a: solved(np.concatenate(a)), *every)
         else:
             raise ValueError(
                 "control needs the first order of the parameters, which is exact once twice the directions "
                 f"({self.num_directions}) reach the coordinates ({self.space.dim}), or in an additive sketch."
             )
-        there = self._push(query, jax.tree.map(alone, first))[:, 1:].astype(float)
-        along = self._push(query, jax.tree.map(lambda a: alone(np.asarray(a)[:, 0]), self.coefficients))[:, 1:]
+        there = self._push(query, slices(jax.tree.map(alone, first)))[:, 1:].astype(float)
+        firsts = (jax.tree.map(lambda a: alone(np.asarray(a)[:, 0]), part) for part in self._parts())
+        along = self._push(query, firsts)[:, 1:]
         if self.alone:  # interactions of the control, too
-            only = self._push(query, jax.tree.map(alone, own))[:, 1:].astype(float)
+            only = self._push(query, slices(jax.tree.map(alone, own)))[:, 1:].astype(float)
             for r in range(1, self.degree + 1):
                 along[:, r - 1] -= (self.directions**r) @ only[:, r - 1]
                 there[:, r - 1] -= (at**r) @ only[:, r - 1]
@@ -321,15 +335,40 @@ class Sketch:
     @functools.cached_property
     def _scales(self) -> np.ndarray:
         """How much each coordinate moves the parameters at first order, squared, (q,): a guess for higher orders."""
-        first = [np.asarray(c[:, 0]).reshape(self.num_directions, -1) for c in jax.tree.leaves(self.coefficients)]
-        every = np.concatenate(first, 1)
-        chosen = np.random.default_rng(0).permutation(every.shape[1])[:PROBED_PARAMETERS]  # plenty for a length
-        effects = self._interpolant(1, False).fit(every[:, chosen].astype(complex), np.eye(self.space.dim))
+        if self._jets is None:  # what is left of the parameters: the queries measured
+            probed = np.concatenate([seen.coefficients[:, 0] for seen in self.queries.values()], 1)
+        else:
+            total = sum(np.size(leaf) for leaf in jax.tree.leaves(self.parameters))
+            chosen = np.random.default_rng(0).permutation(total)[:PROBED_PARAMETERS]  # plenty for a length
+            firsts = ([np.asarray(c)[:, 0].reshape(len(c), -1) for c in jax.tree.leaves(p)] for p in self._parts())
+            probed = np.concatenate([np.concatenate(first, 1)[:, chosen] for first in firsts])
+        effects = self._interpolant(1, False).fit(probed.astype(complex), np.eye(self.space.dim))
         size = (effects.values**2).sum(1)
         return size / size.mean() + 1e-6 if size.any() else np.ones_like(size)
 
 
-def _in_batches(run: Callable, tree: Any) -> Iterator[Any]:
-    """Run a vectorised function over the leading axis of a pytree, a bounded part of it at a time."""
+def slices(tree: Any) -> Iterator[Any]:
+    """A pytree with a long leading axis, a bounded part of it at a time."""
     for start, stop in blocks(len(jax.tree.leaves(tree)[0]), LARGEST_BLOCK):
-        yield run(jax.tree.map(lambda c, a=start, b=stop: c[a:b], tree))
+        yield jax.tree.map(lambda c, a=start, b=stop: c[a:b], tree)
+
+
+def push(query: Callable, value: Any, parts: Iterable[Any]) -> np.ndarray:
+    """The query's coefficients (M, k+1, Q) along M jets (M, k, ...), given in parts, at parameters ``value``."""
+    run = jax.jit(jax.vmap(lambda jets: push_forward(query, jets, value=value)))
+    c = np.concatenate([np.asarray(run(part)) for part in parts])
+    if not np.isfinite(c).all():
+        raise FloatingPointError("the query's coefficients are not finite: is the query differentiable there?")
+    return c.reshape(*c.shape[:2], -1)
+
+
+def measured(query: Callable, parameters: Any, at_centre: Any, c: np.ndarray, alone: Alone | None = None) -> Measured:
+    """A query with its coefficients (m, k+1, Q) along the directions, and what it does along each coordinate alone."""
+    baseline = np.asarray(jax.jit(query)(parameters))
+    if alone is not None:
+        run = jax.jit(jax.vmap(jax.vmap(query)))
+        at_ends = np.concatenate([np.asarray(run(part)) for part in slices(alone.ends)])
+        own = push(query, at_centre, slices(alone.coefficients))
+        ends = at_ends.reshape(*alone.positions.shape, -1).astype(float) - own[0, 0]
+        alone = Alone(ends, own[:, 1:].astype(float), alone.positions)
+    return Measured(query, baseline, c[0, 0].real, c[:, 1:], alone)

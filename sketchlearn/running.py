@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import jax
@@ -32,8 +32,21 @@ def blocks(count: int, largest: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, count)
 
 
+def parts_of(count: int, batch_size: int, width: int | None = None) -> list[tuple[int, int]]:
+    """The blocks of a long axis that are run one by one, ``batch_size`` rows at once in all lanes together."""
+    return list(blocks(count, math.ceil(batch_size / (width or lanes(batch_size, SMALLEST_LANE)))))
+
+
 def in_blocks(
-    program: Callable, draw: Callable, count: int, batch_size: int, title: str, unit: str, progress: bool
+    program: Callable,
+    draw: Callable,
+    count: int,
+    batch_size: int,
+    title: str,
+    unit: str,
+    progress: bool,
+    skip: Collection[int] = (),
+    width: int | None = None,
 ) -> Iterator[tuple[int, int, Any]]:
     """Run a program on blocks of a long leading axis, side by side on a CPU's cores.
 
@@ -45,16 +58,24 @@ def in_blocks(
         batch_size: rows run at once.
         title, unit: of the progress bar.
         progress: show it.
+        skip: where blocks start that need not be run.
+        width: lanes to cut ``batch_size`` for, by default as many as this machine has.
 
     Yields:
         ``start, stop, program(*draw(start, size))``, in order.
     """
-    width = lanes(batch_size, SMALLEST_LANE)
-    parts = list(blocks(count, math.ceil(batch_size / width)))
-    size = parts[0][1] - parts[0][0]  # of every block, so that one compiled program serves all
+    every = parts_of(count, batch_size, width)
+    size = every[0][1] - every[0][0]  # of every block, so that one compiled program serves all
+    parts = [part for part in every if part[0] not in skip]
+    if not parts:
+        return
     compiled = jax.jit(program).lower(*draw(0, size)).compile()  # before the lanes, which would each compile it
-    done = zip(parts, side_by_side(compiled, (draw(start, size) for start, _ in parts), width), strict=True)
-    for (start, stop), out in track(done, title, unit, scale=size, total=count, show=progress):
+    done = zip(
+        parts,
+        side_by_side(compiled, (draw(start, size) for start, _ in parts), lanes(batch_size, SMALLEST_LANE)),
+        strict=True,
+    )
+    for (start, stop), out in track(done, title, unit, scale=size, total=sum(b - a for a, b in parts), show=progress):
         yield start, stop, out
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,20 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from .algebra import series
-from .controls import run_alone
+from .controls import Alone, run_alone
 from .directions import check_design, directions
 from .errors import check_count, check_degree, check_key
-from .querying import Sketch
+from .keeping import InMemory, Kept, OnDisk, arguments_of
+from .querying import Sketch, measured, push
 from .running import (
     affordable_block,
     centre_of,
     check_jets,
     check_parameters,
+    check_query,
     check_train,
-    collect,
     full_weights,
     in_blocks,
     jets_along,
+    parts_of,
 )
 from .spaces import Space
 
@@ -42,6 +45,10 @@ def sketch(
     additive: bool = False,
     centre: Any = None,
     design: str = "independent",
+    store: str | Path | None = None,
+    queries: dict[str, Callable] | None = None,
+    repair: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> Sketch:
     """Run a training program over power series along random complex directions of its weights.
 
@@ -66,6 +73,14 @@ def sketch(
             expected deleted fraction.
         design: of the directions, ``"independent"`` or ``"orthogonal"`` (in blocks of q; the standard errors, which
             count them as independent, are then too large for order one).
+        store: a directory. Every block of directions is written there when it is done, and is not kept in memory;
+            the same call goes on where it was stopped, with the same bytes at the end. See :func:`open_sketch`.
+        queries: ``{name: query}``, where all are known beforehand: only their coefficients are kept, not the
+            parameters' (kilobytes instead of models). Ask for them by name.
+        repair: compute damaged blocks of the store again instead of refusing them.
+        shard: ``(i, N)``, with a store: only every N-th block, beginning with the i-th (from 0), so that N
+            independent processes fill one store. What is not there yet is then missing from the sketch
+            returned: open the store when all have ended.
 
     Returns:
         A :class:`Sketch`.
@@ -74,6 +89,7 @@ def sketch(
         UnsupportedPrimitive: the program uses an operation without a Taylor rule.
         FloatingPointError: the training run or its jets are not finite.
         ValueError, TypeError: arguments that do not fit, ``train`` refusing weights of shape (n,).
+        StoreError: the store was made by other arguments, is damaged, or cannot be written.
 
     Example:
         >>> import jax.numpy as jnp, sketchlearn as sl
@@ -84,34 +100,91 @@ def sketch(
     degree, m = check_degree(degree), check_count("num_directions", num_directions)
     key = check_key(key)
     weights = full_weights(space, dtype)
-    check_train(train, weights)
     check_design(design, space.dim)
     start_at = centre_of(space, centre)
     base = weights if start_at is None else weights - space.embed(jnp.asarray(start_at, weights.dtype))
     algebra = series(degree)
+    shapes = check_train(train, weights)
+    if queries is not None:
+        _check_queries(queries, shapes)
     if batch_size is None:
         batch_size = affordable_block(train, weights, algebra)
     batch_size = min(check_count("batch_size", batch_size), m)
-    parameters_at_centre = None
+    _check_shard(shard, store)
+    keep: Kept
+    width = None
+    if store is None:
+        keep = InMemory(m)
+    else:
+        made_of = arguments_of(train, weights, space, degree, m, key, design, additive, start_at, queries, shapes)
+        expected = _bytes(shapes if queries is None else {n: jax.eval_shape(q, shapes) for n, q in queries.items()})
+        models = 2 + (space.dim * (degree + 1) if additive else 0)
+        keep = OnDisk(store, made_of, batch_size, m, 2 * m * degree * expected + models * _bytes(shapes), repair, shard)
+        batch_size, width = keep.batch_size, keep.lanes
 
     def draw(start: int, size: int) -> tuple[jax.Array, jax.Array]:
         return directions(key, jnp.arange(start, start + size), space.dim, weights.dtype, design)
 
-    def jets() -> Iterator[tuple[int, int, Any]]:
-        nonlocal parameters_at_centre
-        program = functools.partial(jets_along, train, space, base, algebra)
-        for start, stop, (found, block) in in_blocks(program, draw, m, batch_size, "sketching", "direction", progress):
-            check_parameters(found)
-            parameters_at_centre = found
-            yield start, stop, block
+    def pushed(at_centre: Any, block: Any, count: int) -> Any:
+        jets = jax.tree.map(lambda c: np.asarray(c)[:count], block)
+        if queries is None:
+            return jets
+        return {name: push(query, at_centre, [jets]) for name, query in queries.items()}
 
-    coefficients = collect(jets(), m, check_jets)
-    parameters = parameters_at_centre
-    if start_at is not None:
-        parameters = jax.jit(train)(weights)
-        check_parameters(parameters)
-    alone = None
-    if additive:
+    program = functools.partial(jets_along, train, space, base, algebra)
+    at_centre: Any = None
+    found = in_blocks(
+        program,
+        draw,
+        m,
+        batch_size,
+        "sketching",
+        "direction",
+        progress,
+        keep.done(parts_of(m, batch_size, width)),
+        width,
+    )
+    for start, stop, (at_centre, block) in found:
+        check_parameters(at_centre)
+        check_jets(jax.tree.map(lambda c, n=stop - start: np.asarray(c)[:n], block), start)
+        keep.put(start, stop, pushed(at_centre, block, stop - start))
+
+    def finish() -> tuple[Any, Any, Alone | None]:
+        """The parameters with nothing deleted and at the centre, and what each coordinate does alone."""
+        centred = at_centre if at_centre is not None else jax.jit(train)(base)
+        plain = centred if start_at is None else jax.jit(train)(weights)
+        check_parameters(plain)
+        if not additive:
+            return plain, centred, None
         zero = np.zeros(space.dim) if start_at is None else start_at
-        alone = run_alone(train, space, degree, base, zero, min(batch_size, space.dim), progress)
-    return Sketch(space, degree, key, parameters, coefficients, start_at, parameters_at_centre, alone, design)
+        return plain, centred, run_alone(train, space, degree, base, zero, min(batch_size, space.dim), progress)
+
+    plain, centred, alone = keep.finish(finish)
+    every = None
+    if queries is not None and (shard is None or keep.complete()):
+        every = keep.measured(
+            {n: functools.partial(measured, q, plain, centred, alone=alone) for n, q in queries.items()}
+        )
+    jets = keep.jets() if queries is None else None
+    return Sketch(space, degree, key, plain, jets, start_at, centred, alone, design, every, m)
+
+
+def _bytes(shapes: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+
+def _check_queries(queries: Any, shapes: Any) -> None:
+    if not isinstance(queries, dict) or not queries or not all(isinstance(name, str) for name in queries):
+        raise TypeError(f"queries must be a dict from names to functions, with at least one, got {queries!r}.")
+    for query in queries.values():
+        check_query(query, shapes)
+
+
+def _check_shard(shard: Any, store: Any) -> None:
+    if shard is None:
+        return
+    if store is None:
+        raise ValueError("shard=(i, N) fills a store together with other processes: give store=path, too.")
+    i, count = shard
+    if not 0 <= i < count:
+        raise ValueError(f"shard must be (i, N) with 0 <= i < N, got {shard!r}.")

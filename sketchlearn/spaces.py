@@ -291,3 +291,30 @@ class LinearMap:
                 f"fractions asked for: {wrong[:10].tolist()}{' ...' if len(wrong) > 10 else ''}."
             )
         return z[0] if x.ndim == 1 else z
+
+
+def describe(space: Space) -> dict:
+    """A space as JSON, from which :func:`from_description` builds it again; of other classes, what it looks like."""
+    if isinstance(space, Candidates):
+        return {"kind": "Candidates", "indices": space.indices.tolist(), "num_examples": space.num_examples}
+    if isinstance(space, Groups):
+        return {"kind": "Groups", "names": space.names, "membership": space.membership.tolist()}
+    if isinstance(space, LinearMap):
+        return {"kind": "LinearMap", "matrix": space.matrix.tolist()}
+    if isinstance(space, Examples):
+        return {"kind": "Examples", "num_examples": space.num_examples}
+    return {"kind": repr(space), "dim": space.dim, "num_examples": space.num_examples}
+
+
+def from_description(described: dict) -> Space:
+    """The space of :func:`describe`."""
+    kind = described["kind"]
+    if kind == "Candidates":
+        return Candidates(described["indices"], described["num_examples"])
+    if kind == "Groups":
+        return Groups(np.asarray(described["names"])[described["membership"]])
+    if kind == "LinearMap":
+        return LinearMap(described["matrix"])
+    if kind == "Examples":
+        return Examples(described["num_examples"])
+    raise ValueError(f"the space {kind} is not one of this package: give space= to open_sketch.")

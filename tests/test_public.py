@@ -26,6 +26,7 @@ NAMES = {
     "RetrainBank",
     "Sketch",
     "StabilityProfile",
+    "StoreError",
     "Trained",
     "UnsupportedPrimitive",
     "check",
@@ -35,6 +36,7 @@ NAMES = {
     "checkpointed_scan",
     "evaluate",
     "microgpt",
+    "open_sketch",
     "minibatches",
     "piecewise_report",
     "plan",
@@ -67,6 +69,7 @@ TABLE = "a table for the documentation, without arguments"
 WITHOUT_EXAMPLE = {
     "PrecisionWarning": "a warning: nothing to call",
     "UnsupportedPrimitive": "an exception: nothing to call",
+    "StoreError": "an exception: nothing to call",
     "Plan": RESULT,
     "Prediction": RESULT,
     "Evaluation": RESULT,

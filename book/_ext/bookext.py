@@ -170,7 +170,7 @@ def _without_repeats(app, pagename, templatename, context, doctree):
 
 def _abbreviated(app, config):
     """Names that annotations abbreviate, and Sphinx therefore does not find."""
-    short = {("py:class", name) for name in ("np.ndarray", "Space", "Alone", "Path")}
+    short = {("py:class", name) for name in ("np.ndarray", "Space", "Alone", "Path", "Measured")}
     config.nitpick_ignore = {*map(tuple, config.nitpick_ignore), *short}
 
 

@@ -1,0 +1,251 @@
+"""A sketch on disk: one atomic file for every block of directions, and a manifest of what made them.
+
+A store is a directory. ``manifest.json`` holds the arguments, the versions and a fingerprint of the training program;
+each block is one file of arrays in the safetensors format (no pickle), with a checksum over its content, its name and
+the manifest's arguments. A file appears under its name only when it is whole, so a process may be killed at any moment:
+the same call goes on with the blocks that are missing. Blocks depend on the arguments alone, so several processes may
+fill one store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from . import _jax_compat as compat
+from .errors import StoreError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class Store:
+    """A directory of checked blocks.
+
+    Args:
+        path: the directory; created if missing.
+        arguments: what makes the blocks, as JSON values. A store made by other arguments is refused, and the
+            differences are printed. ``None`` opens an existing store.
+        versions: recorded beside them, not compared.
+    """
+
+    def __init__(self, path: str | Path, arguments: dict | None = None, versions: dict | None = None):
+        self.path = Path(path)
+        manifest = self.path / MANIFEST
+        if not manifest.exists():
+            if arguments is None:
+                raise StoreError(f"there is no sketch in {self.path}: no {MANIFEST}.")
+            self._create(manifest, {"format": FORMAT, "arguments": arguments, "versions": versions or {}})
+        try:
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+            self.format, self.arguments = found["format"], found["arguments"]
+            self.versions, seal = found["versions"], found["seal"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{manifest} is damaged ({type(error).__name__}: {error}).") from error
+        if self.format != FORMAT:
+            raise StoreError(
+                f"{self.path} has format {self.format}, written by sketchlearn {self.versions.get('sketchlearn', '?')};"
+                f" this version reads format {FORMAT}. Use that version, or make the sketch again."
+            )
+        if seal != _seal(found):
+            raise StoreError(f"{manifest} is damaged: its content does not fit its checksum.")
+        if arguments is not None:
+            self._compare(json.loads(json.dumps(arguments)))
+        self._fingerprint = json.dumps(self.arguments, sort_keys=True)
+
+    def _create(self, manifest: Path, content: dict) -> None:
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            if self.path.is_dir() and all(p.name.startswith(".part-") for p in self.path.iterdir()):
+                pass  # another process is just creating it
+            else:
+                raise StoreError(f"{self.path} exists and is no sketch: give a path that is new or empty.")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be created: {error}.") from error
+        content = json.loads(json.dumps(content))
+        content["seal"] = _seal(content)
+        self._place(manifest, json.dumps(content, indent=1).encode(), replace=False)
+
+    def _compare(self, arguments: dict) -> None:
+        names = sorted(set(arguments) | set(self.arguments))
+        other = [n for n in names if arguments.get(n) != self.arguments.get(n)]
+        if other:
+            lines = "\n".join(
+                f"  {n}: stored {_short(self.arguments.get(n))}, asked for {_short(arguments.get(n))}" for n in other
+            )
+            raise StoreError(
+                f"{self.path} holds a sketch made by other arguments:\n{lines}\nGive another path, or these arguments."
+            )
+
+    def _place(self, target: Path, content: bytes, replace: bool = True) -> None:
+        """Write a file so that it appears under its name only when it is whole and on the disk."""
+        part = self.path / f".part-{uuid.uuid4().hex}"
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                part.replace(target)
+            else:
+                with contextlib.suppress(FileExistsError):  # another process was first; its content is compared next
+                    os.link(part, target)
+        except OSError as error:
+            raise StoreError(
+                f"{target} could not be written: {error}. What was stored before is kept; "
+                "the same call goes on from there."
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def clean(self) -> None:
+        """Remove what killed processes left half written an hour ago or earlier; younger files may be in the making."""
+        for part in self.path.glob(".part-*"):
+            with contextlib.suppress(FileNotFoundError):
+                if part.stat().st_mtime < time.time() - 3600:
+                    part.unlink()
+
+    def file(self, name: str) -> Path:
+        """Where a block lies."""
+        return self.path / f"{name}.safetensors"
+
+    def has(self, name: str) -> bool:
+        """Whether a block was stored (whole, though perhaps damaged since)."""
+        return self.file(name).exists()
+
+    def write(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """Store a block of named arrays."""
+        plain = {key: _as_real(np.array(a, order="C")) for key, a in arrays.items()}
+        kinds = {key: str(a.dtype) for key, a in arrays.items()}
+        header = json.dumps({"dtypes": kinds, "checksum": self._checksum(name, plain, kinds)}, sort_keys=True)
+        self._place(self.file(name), save(plain, {"sketchlearn": header}))
+
+    def read(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of a block, checked."""
+        file = self.file(name)
+        if not file.exists():
+            raise StoreError(f"{file} is missing: the sketch is not finished. The call that made it goes on there.")
+        try:
+            with safe_open(file, "numpy") as opened:
+                header = json.loads((opened.metadata() or {})["sketchlearn"])
+                plain = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (no mapping)
+            kinds = header["dtypes"]
+            whole = set(kinds) == set(plain) and header["checksum"] == self._checksum(name, plain, kinds)
+            arrays = {key: _as_stored(plain[key], kinds[key]) for key in kinds} if whole else {}
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise StoreError(_damaged(file, f"{type(error).__name__}: {error}")) from error
+        if not whole:
+            raise StoreError(_damaged(file, "its content does not fit its checksum"))
+        return arrays
+
+    def _checksum(self, name: str, arrays: dict[str, np.ndarray], kinds: dict[str, str]) -> str:
+        digest = hashlib.sha256(f"{self._fingerprint}\n{name}\n".encode())
+        for key in sorted(arrays):
+            a = arrays[key]
+            digest.update(f"{key} {kinds[key]} {a.dtype} {a.shape}\n".encode())
+            digest.update(a.tobytes())
+        return digest.hexdigest()
+
+
+def _seal(manifest: dict) -> str:
+    content = {key: value for key, value in manifest.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _damaged(file: Path, why: str) -> str:
+    return (
+        f"{file} is damaged ({why}). Make the sketch again with repair=True: only damaged and missing blocks "
+        "are computed."
+    )
+
+
+def _as_real(a: np.ndarray) -> np.ndarray:
+    """Complex numbers as pairs of real ones on a last axis: what every reader of the format knows."""
+    return np.stack([a.real, a.imag], -1) if np.iscomplexobj(a) else a
+
+
+def _as_stored(a: np.ndarray, kind: str) -> np.ndarray:
+    dtype = np.dtype(kind)
+    if dtype.kind != "c":
+        return a.astype(dtype, copy=False)
+    return np.ascontiguousarray(a).view(dtype)[..., 0]
+
+
+def check_disk(path: str | Path, expected: int) -> None:
+    """Refuse to begin what will not fit."""
+    there = Path(path).absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if expected > free:
+        raise StoreError(
+            f"the sketch needs about {expected / 1e9:.3g} GB on the disk of {path}, and {free / 1e9:.3g} GB are free: "
+            "fewer directions, a lower degree, or queries= (which keeps measurements, not models)."
+        )
+
+
+def fingerprint(f: Callable, *shapes: Any) -> str:
+    """A checksum of a program: its traced operations and constants."""
+    program = compat.trace(f, *shapes)
+    text = re.sub(r"0x[0-9a-f]+", "0x", str(program.jaxpr))  # addresses of functions differ from run to run
+    digest = hashlib.sha256(text.encode())
+    for constant in program.consts:
+        a = np.asarray(constant)
+        digest.update(f"{a.dtype} {a.shape}".encode())
+        digest.update(a.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def structure(tree: Any) -> dict:
+    """How a pytree is built, as JSON: enough to build trees of dicts, lists and tuples again."""
+
+    def written(entry: Any) -> list[str]:
+        return [type(entry).__name__, str(getattr(entry, "key", getattr(entry, "idx", "")))]
+
+    paths = [[written(entry) for entry in path] for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    return {"paths": paths, "text": str(jax.tree.structure(tree))}
+
+
+def rebuild(described: dict, leaves: list[Any]) -> Any:
+    """The tree of :func:`structure` with these leaves; ``StoreError`` if it has other containers."""
+    for sequence in (list, tuple):
+        tree = _nest(list(zip(described["paths"], leaves, strict=True)), sequence)
+        if str(jax.tree.structure(tree)) == described["text"]:
+            return tree
+    raise StoreError(
+        f"the parameters are a pytree that cannot be rebuilt from its description ({described['text'][:200]}): "
+        "give train= to open_sketch, whose result has the same structure."
+    )
+
+
+def _nest(items: list[tuple[list, Any]], sequence: type) -> Any:
+    if len(items) == 1 and not items[0][0]:
+        return items[0][1]
+    if any(not path for path, _ in items):
+        return None
+    kind = items[0][0][0][0]
+    parts: dict[str, list] = {}
+    for path, leaf in items:
+        parts.setdefault(path[0][1], []).append((path[1:], leaf))
+    built = {key: _nest(inner, sequence) for key, inner in parts.items()}
+    return sequence(built.values()) if kind == "SequenceKey" else built
