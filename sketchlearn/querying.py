@@ -114,7 +114,7 @@ class Sketch:
         for name, seen in self.queries.items():
             if query == name or (seen.query is not None and query is seen.query):
                 return seen
-        if isinstance(query, str):
+        if isinstance(query, str) and self.queries:
             raise KeyError(f"no query is called {query!r}; this sketch was made with {sorted(self.queries)}.")
         if id(query) in self._measured and self._measured[id(query)].query is query:
             return self._measured[id(query)]

@@ -8,7 +8,7 @@ from oracles import assert_same_coefficients, by_order
 import sketchlearn as sl
 
 N, DEGREE = 5, 3
-DRAW = np.random.default_rng(0)
+DRAW = np.random.default_rng(0)  # for this module alone: whoever imports it draws from another
 INPUTS, TARGETS = DRAW.normal(size=(N, 3)), DRAW.normal(size=N)
 TOKENS = DRAW.integers(0, 4, (N, 3))
 IMAGES = DRAW.normal(size=(N, 4, 4, 1))
@@ -20,7 +20,7 @@ ONES = np.ones(N)
 # Cauchy's search for a radius stops at 1e-12; a few hundred operations, some divided by small numbers, cost the rest.
 CAUCHY = 1e-9
 # Interpolation at 15 nodes on [-h, h]: c_15 h^15 at most, and rounding 1e-15 / h^3, relative to the coefficients.
-NODES, STEP = 15, 0.1
+NODES, STEP = 15, 0.05
 RETRAINING = 1e-6
 
 

@@ -9,13 +9,14 @@ import optax
 import pytest
 from flax import nnx
 from jax import lax
-from runs import BATCHES, DRAW, INPUTS, ONES, TARGETS, TOKENS, N, recipe, squared_error
+from runs import BATCHES, INPUTS, ONES, TARGETS, TOKENS, N, recipe, squared_error
 
 import sketchlearn as sl
 from sketchlearn.taylor.survey import survey
 
 pytestmark = pytest.mark.usefixtures("x64", "quick_compilation")
 
+DRAW = np.random.default_rng(2)
 START = {"in": DRAW.normal(size=(3, 3)), "out": DRAW.normal(size=3)}
 SAFE = optax.adam(0.1, eps=0.0, eps_root=1e-3)
 
