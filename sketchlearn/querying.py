@@ -46,8 +46,6 @@ class Sketch:
         num_directions: m.
         key: the seed of the directions.
         parameters: what ``train`` returns with nothing deleted.
-        coefficients: the same pytree, every leaf (m, k, ...) complex: ``θ_1 .. θ_k`` of
-            ``train(1 - G (z_0 + t ψ_i))``; of a stored sketch they are read when asked for.
         queries: the queries that were measured in place of the coefficients, if so asked, by name.
         centre: z_0, (q,), where the run was expanded; zero unless asked for.
         parameters_at_centre: what ``train`` returns there.
@@ -84,7 +82,10 @@ class Sketch:
 
     @property
     def coefficients(self) -> Any:
-        """The jets of the parameters, leaves (m, k, ...) complex."""
+        """``θ_1 .. θ_k`` of ``train(1 - G (z_0 + t ψ_i))``: the pytree of ``parameters``, leaves (m, k, ...) complex.
+
+        Those of a stored sketch are read when asked for.
+        """
         parts = list(self._parts())
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *c: np.concatenate(c), *parts)
 
@@ -114,7 +115,9 @@ class Sketch:
         for name, seen in self.queries.items():
             if query == name or (seen.query is not None and query is seen.query):
                 return seen
-        if isinstance(query, str) and self.queries:
+        if isinstance(query, str):
+            if not self.queries:
+                check_query(query, self.parameters)  # says what a query has to be
             raise KeyError(f"no query is called {query!r}; this sketch was made with {sorted(self.queries)}.")
         if id(query) in self._measured and self._measured[id(query)].query is query:
             return self._measured[id(query)]

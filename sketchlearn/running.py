@@ -170,7 +170,7 @@ def check_train(train: Callable, weights: Any) -> Any:
     return shapes
 
 
-def check_query(query: Callable, parameters: Any) -> Any:
+def check_query(query: Any, parameters: Any) -> Any:
     """The shape of a query's answer, without running it; or say what a query has to be."""
     if not callable(query):
         raise TypeError(f"query must be a function of the trained parameters, got {type(query).__name__}.")
