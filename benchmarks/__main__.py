@@ -221,9 +221,7 @@ def _test_names(experiment, names, count=20):
 
 def _retrained(experiment, query, deletions):
     """The query after training without each deletion, (B, names)."""
-    run = jax.jit(jax.vmap(lambda w: query(experiment.train(w))))
-    kept = jnp.asarray(1 - deletions, experiment.dtype)
-    return np.concatenate([np.asarray(run(kept[i : i + 100]), np.float64) for i in range(0, len(kept), 100)])
+    return sl.retrain(experiment.train, 1 - np.asarray(deletions), query, dtype=experiment.dtype).astype(np.float64)
 
 
 def _inside(found, truth):

@@ -63,12 +63,8 @@ def _parser() -> argparse.ArgumentParser:
 
     figure = commands.add_parser("figure", help="the paper's figures at full size")
     figure.add_argument("number", type=int, choices=[1, 2, 3])
-    figure.add_argument("--names", help="a file of names, or 'paper' to download the paper's list")
     figure.add_argument("--directions", type=int, help="default 12 (figure 1), 500 (figure 3)")
     figure.add_argument("--degree", type=int, help="default 100, 6, 3")
-    figure.add_argument("--seed", type=int, default=0)
-    figure.add_argument("--query", default="max", help="the test name (default max)")
-    figure.add_argument("--examples", type=int, default=1000, help="training names and steps (default 1000)")
     figure.add_argument(
         "--estimator",
         nargs="+",
@@ -79,12 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     figure.set_defaults(run=_figure)
 
     planner = commands.add_parser("plan", help="what a sketch of microgpt would cost and say, from a short pilot")
-    planner.add_argument("--names", help="a file of names, or 'paper' to download the paper's list")
-    planner.add_argument("--examples", type=int, default=1000, help="training names and steps (default 1000)")
     planner.add_argument("--directions", type=int, default=500, help="the most to consider (default 500)")
     planner.add_argument("--degree", type=int, default=3, help="the highest to consider (default 3)")
-    planner.add_argument("--seed", type=int, default=0)
-    planner.add_argument("--query", default="max", help="the test name (default max)")
     planner.add_argument(
         "--delete", metavar="LETTERS", help="the names with these letters (default: random twentieths)"
     )
@@ -102,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     compared.add_argument("--bank", type=Path, help="folder that keeps the retrainings, to go on after an interruption")
     compared.add_argument("--seed", type=int, default=0)
     compared.set_defaults(run=_compare)
+
+    for command in (figure, planner):
+        command.add_argument("--names", help="a file of names, or 'paper' to download the paper's list")
+        command.add_argument("--examples", type=int, default=1000, help="training names and steps (default 1000)")
+        command.add_argument("--query", default="max", help="the test name (default max)")
+        command.add_argument("--seed", type=int, default=0)
 
     for command in (demo, figure, planner, compared, doctor):
         command.add_argument("--json", action="store_true", help="print the numbers as JSON")

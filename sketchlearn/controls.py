@@ -56,13 +56,19 @@ def gradient(train: Callable, query: Callable, space: Space, centre: Any = None,
     Source: reverse mode through training, as in MAGIC (Ilyas and Engstrom, 2025).
     """
     weights = full_weights(space, dtype)
-    check_query(query, check_train(train, weights))
+    shape = check_query(query, check_train(train, weights))
     start = centre_of(space, centre)
     z = jnp.asarray(np.zeros(space.dim) if start is None else start, weights.dtype)
-    found = np.asarray(jax.jit(jax.jacrev(lambda z: query(train(weights - space.embed(z)))))(z), float)
+
+    def rows(z: jax.Array) -> jax.Array:
+        values, back = jax.vjp(lambda z: jnp.ravel(query(train(weights - space.embed(z)))), z)
+        # one output after the other: all at once would keep the memory of a pass for each
+        return jax.lax.map(lambda v: back(v)[0], jnp.eye(values.size, dtype=values.dtype))
+
+    found = np.asarray(jax.jit(rows)(z), float)
     if not np.isfinite(found).all():
         raise FloatingPointError("the gradient through training is not finite.")
-    return np.moveaxis(found, -1, 0)
+    return found.T.reshape(space.dim, *shape.shape)
 
 
 class Alone(NamedTuple):

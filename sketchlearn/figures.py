@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .microgpt import Experiment
+from .retraining import retrain
 from .sketching import sketch
 from .spaces import Examples
 from .stability import StabilityProfile, stability_profile
@@ -71,8 +72,9 @@ def retrain_along(
     x = np.zeros(experiment.num_examples)
     x[deleted] = 1
     loss = experiment.query(query)
-    weights = jnp.asarray(1 - np.outer(fractions, x), experiment.dtype)
-    return np.asarray(jax.jit(jax.vmap(lambda w: loss(experiment.train(w))))(weights), np.float64)
+    weights = 1 - np.outer(fractions, x)
+    found = retrain(experiment.train, weights, loss, batch_size=len(weights), dtype=experiment.dtype)
+    return np.asarray(found, np.float64)
 
 
 def taylor_figure(experiment: Experiment, degree: int = 6, query: str = "max", retrainings: int = 11) -> Curve:

@@ -17,7 +17,7 @@ from .controls import Alone
 from .errors import StoreError
 from .lanes import lanes
 from .querying import Measured, Sketch
-from .running import SMALLEST_LANE, full_weights, parts_of
+from .running import SMALLEST_LANE, filled, full_weights, parts_of
 from .spaces import Space, describe, from_description
 from .storage import MANIFEST, Store, check_disk, fingerprint, rebuild, structure
 
@@ -65,10 +65,7 @@ class InMemory:
 
     def put(self, start: int, stop: int, block: Any) -> None:
         """Copy the block to its place."""
-        if self.whole is None:
-            self.whole = jax.tree.map(lambda c: np.empty((self.count, *c.shape[1:]), c.dtype), block)
-        for to, part in zip(jax.tree.leaves(self.whole), jax.tree.leaves(block), strict=True):
-            to[start:stop] = part
+        self.whole = filled(self.whole, block, start, self.count)
 
     def finish(self, compute: Callable) -> Any:
         """Compute it."""

@@ -43,13 +43,7 @@ def draw_curve(curve: Curve, ax: Axes | None = None) -> Axes:
     if curve.deviation is not None:
         low, high = curve.predictions[-1] - curve.deviation, curve.predictions[-1] + curve.deviation
         ax.fill_between(curve.fractions, low, high, color=BAND, lw=0, label="± one standard error")
-    ax.plot(curve.retrained_at, curve.retrained, "o", color=TRUTH, ms=5, label="retrained")
-    ax.set(
-        xlabel=f"share s deleted of each of the {curve.deleted} names with an x",
-        ylabel=f"loss on '{curve.query}' (nats)",
-    )
-    ax.legend(frameon=False)
-    return ax
+    return _with_truth(ax, curve)
 
 
 def draw_estimators(curves: list[Curve], ax: Axes | None = None) -> Axes:
@@ -60,11 +54,14 @@ def draw_estimators(curves: list[Curve], ax: Axes | None = None) -> Axes:
         if curve.deviation is not None:
             low, high = curve.predictions[-1] - curve.deviation, curve.predictions[-1] + curve.deviation
             ax.fill_between(curve.fractions, low, high, color=color, alpha=0.25, lw=0)
-    first = curves[0]
-    ax.plot(first.retrained_at, first.retrained, "o", color=TRUTH, ms=5, label="retrained")
+    return _with_truth(ax, curves[0])
+
+
+def _with_truth(ax: Axes, curve: Curve) -> Axes:
+    ax.plot(curve.retrained_at, curve.retrained, "o", color=TRUTH, ms=5, label="retrained")
     ax.set(
-        xlabel=f"share s deleted of each of the {first.deleted} names with an x",
-        ylabel=f"loss on '{first.query}' (nats)",
+        xlabel=f"share s deleted of each of the {curve.deleted} names with an x",
+        ylabel=f"loss on '{curve.query}' (nats)",
     )
     ax.legend(frameon=False)
     return ax

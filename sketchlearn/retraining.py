@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .errors import check_count, check_dtype
+from .errors import StoreError, check_count, check_dtype
 from .lanes import lanes, side_by_side
 from .prediction import Prediction
 from .progress import track
 from .running import check_query, check_train, full_weights
 from .spaces import Examples, Space, deletion_vectors
+from .storage import Store
 
 BLOCK = 32  # trainings at once; on two cores larger blocks were not faster
-FORMAT = 1
 
 
 def retrain(
@@ -117,7 +116,8 @@ class RetrainBank:
     """Retrainings that are computed once and kept, in memory or in a folder.
 
     A retraining is addressed by the SHA-256 of the configuration and its weights. Blocks are written as they
-    are finished, so an interrupted run goes on where it stopped. Files are JSON and NumPy's ``.npz``.
+    are finished, so an interrupted run goes on where it stopped.
+    The folder is a checked store like a sketch's (``storage``).
 
     Args:
         path: a folder, made if it does not exist; ``None`` keeps everything in memory.
@@ -163,17 +163,21 @@ class RetrainBank:
         self._shapes = check_train(train, ones)
         described = {"configuration": configuration, "num_examples": space.num_examples, "weights": str(self.dtype)}
         try:
-            self._description = json.loads(json.dumps({"format": FORMAT, **described}, sort_keys=True))
+            self._description = json.loads(json.dumps(described, sort_keys=True))
         except TypeError as error:
             raise TypeError(f"configuration must be a dict that JSON can hold: {error}") from error
         self._seed = json.dumps(self._description, sort_keys=True).encode()
         self._rows: dict[str, list[np.ndarray]] = {}
         self.path = None if path is None else Path(path)
+        self._store = None
+        if path is not None:
+            remedy = "Delete this file; its runs are computed again."
+            self._store = Store(path, self._description, what="bank of retrainings", remedy=remedy)
         plain = jax.device_get(jax.jit(train)(ones))
         _check_finite(plain, "with nothing deleted")
         self.plain = jax.tree.map(np.asarray, plain)
-        if self.path is not None:
-            self._open(self.path)
+        if self._store is not None:
+            self._open(self._store)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -241,65 +245,35 @@ class RetrainBank:
     def _keep(self, keys: list[str], leaves: list[np.ndarray]) -> None:
         for i, key in enumerate(keys):
             self._rows[key] = [np.array(leaf[i]) for leaf in leaves]
-        if self.path is not None:
-            name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16] + ".npz"
-            part = self.path / (name + ".part")
-            with part.open("wb") as file:
-                np.savez(file, keys=np.array(keys), **{f"leaf{j}": leaf for j, leaf in enumerate(leaves)})  # type: ignore[arg-type]
-            os.replace(part, self.path / name)  # whole or not at all
+        if self._store is not None:
+            name = "runs-" + hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
+            numbered = {f"{j:05d}": leaf for j, leaf in enumerate(leaves)}
+            self._store.write(name, {"keys": np.frombuffer("".join(keys).encode(), np.uint8), **numbered})
 
-    def _open(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
-        manifest = path / "manifest.json"
-        if manifest.exists():
-            stored = json.loads(manifest.read_text(encoding="utf-8"))
-            if stored != self._description:
-                raise ValueError(
-                    f"the bank at {path} holds retrainings of another configuration: stored {stored}, asked for "
-                    f"{self._description}. Use another folder."
-                )
-        else:
-            if any(path.iterdir()):
-                raise ValueError(f"{path} is not empty and not a bank of retrainings: give a new folder.")
-            manifest.write_text(json.dumps(self._description, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            with (path / "plain.npz").open("wb") as file:
-                np.savez(file, *jax.tree.leaves(self.plain))
-        self._check_plain(path / "plain.npz")
-        for file_path in sorted(path.glob("*.npz")):
-            if file_path.name != "plain.npz":
-                keys, leaves = self._read(file_path)
-                self._rows.update({key: [leaf[i] for leaf in leaves] for i, key in enumerate(keys)})
-
-    def _read(self, path: Path) -> tuple[list[str], list[np.ndarray]]:
-        expected = jax.tree.leaves(self._shapes)
-        try:
-            with path.open("rb") as file, np.load(file) as data:
-                keys = [str(k) for k in data["keys"]]
-                leaves = [data[f"leaf{j}"] for j in range(len(expected))]
-        except Exception as error:
-            raise ValueError(f"{path} cannot be read ({error}); delete it, and its runs are computed again.") from error
-        if any(a.shape != (len(keys), *e.shape) or a.dtype != e.dtype for a, e in zip(leaves, expected, strict=True)):
-            raise ValueError(f"{path} holds parameters of other shapes than train returns: delete the folder.")
-        return keys, leaves
-
-    def _check_plain(self, path: Path) -> None:
-        """The configuration is the user's word; that the program is the same one is checked on the plain run."""
-        try:
-            with path.open("rb") as file, np.load(file) as data:
-                stored = [data[name] for name in data.files]
-        except Exception as error:
-            raise ValueError(f"{path} cannot be read ({error}): the bank is damaged, use another folder.") from error
-        now = jax.tree.leaves(self.plain)
-        # another machine rounds differently, and a training run may amplify that; another program differs by far more
-        same = len(stored) == len(now) and all(
+    def _open(self, store: Store) -> None:
+        """Compare the plain run with the one stored, and read what is there."""
+        plain = jax.tree.leaves(self.plain)
+        if not store.has("plain"):
+            store.write("plain", {f"{j:05d}": leaf for j, leaf in enumerate(plain)})
+        stored = store.read("plain")
+        # the configuration is the user's word; that the program is the same one is checked on the plain run. Another
+        # machine rounds differently, and a training run may amplify that; another program differs by far more
+        same = len(stored) == len(plain) and all(
             a.shape == b.shape and np.abs(a - b).max(initial=0) <= 1e-3 * max(np.abs(b).max(initial=0), 1e-30)
-            for a, b in zip(stored, now, strict=True)
+            for a, b in zip((stored[name] for name in sorted(stored)), plain, strict=True)
         )
         if not same:
-            raise ValueError(
-                f"the plain run of train differs from the one stored in {path}, although the configuration is the "
-                "same: the training program has changed. Describe that in the configuration, and use another folder."
+            raise StoreError(
+                f"the plain run of train differs from the one stored in {store.path}, although the configuration is "
+                "the same: the training program has changed. Describe that in the configuration, and use another "
+                "folder."
             )
+        for file in sorted(store.path.glob("runs-*")):
+            arrays = store.read(file.stem)
+            keys = arrays.pop("keys").tobytes().decode()
+            leaves = [arrays[name] for name in sorted(arrays)]
+            for i in range(len(keys) // 64):  # hexadecimal digits of SHA-256
+                self._rows[keys[64 * i : 64 * i + 64]] = [leaf[i] for leaf in leaves]
 
 
 def seed_noise(

@@ -83,12 +83,23 @@ def collect(found: Iterator[tuple[int, int, Any]], count: int, check: Callable) 
     """The blocks of a pytree (size, ...) put together to (count, ...), each checked by ``check(block, start)``."""
     whole: Any = None
     for start, stop, block in found:
-        block = jax.tree.map(lambda c, size=stop - start: np.asarray(c)[:size], block)
+        block = cut(block, stop - start)
         check(block, start)
-        if whole is None:
-            whole = jax.tree.map(lambda c: np.empty((count, *c.shape[1:]), c.dtype), block)
-        for to, part in zip(jax.tree.leaves(whole), jax.tree.leaves(block), strict=True):
-            to[start:stop] = part
+        whole = filled(whole, block, start, count)
+    return whole
+
+
+def cut(block: Any, size: int) -> Any:
+    """The first ``size`` rows of a block, as NumPy arrays."""
+    return jax.tree.map(lambda c: np.asarray(c)[:size], block)
+
+
+def filled(whole: Any, block: Any, start: int, count: int) -> Any:
+    """The pytree (count, ...) with a block in its place; made if it is ``None``."""
+    if whole is None:
+        whole = jax.tree.map(lambda c: np.empty((count, *c.shape[1:]), c.dtype), block)
+    for to, part in zip(jax.tree.leaves(whole), jax.tree.leaves(block), strict=True):
+        to[start : start + len(part)] = part
     return whole
 
 
@@ -140,13 +151,16 @@ def centre_of(space: Space, centre: Any) -> np.ndarray | None:
     if centre is None:
         return None
     if np.ndim(centre) == 0:
-        if isinstance(centre, bool) or not 0 < float(centre) < 1:
+        if isinstance(centre, (bool, str)) or not 0 < float(centre) < 1:
             raise ValueError(
                 "centre must be a fraction between 0 and 1 by which every coordinate is weighted down, "
                 f"or a vector (n,) of fractions, got {centre!r}."
             )
         return np.full(space.dim, float(centre))
-    found = space.locate(np.asarray(centre, float))
+    fractions = np.asarray(centre, float)
+    if fractions.ndim == 1 and not fractions.any():
+        return None
+    found = space.locate(fractions)
     if found.ndim != 1 or (found < 0).any() or (found >= 1).any():
         raise ValueError(
             "a centre is one vector of fractions, at least 0 and below 1 (at 1 an example would have no weight left)."
@@ -154,17 +168,18 @@ def centre_of(space: Space, centre: Any) -> np.ndarray | None:
     return found
 
 
+def _shapes(f: Callable, argument: Any, failed: str) -> Any:
+    try:
+        return jax.eval_shape(f, argument)
+    except Exception as error:
+        raise ValueError(f"{failed} ({type(error).__name__}: {error})") from error
+
+
 def check_train(train: Callable, weights: Any) -> Any:
     """The shapes of what ``train`` returns, without running it; or say why it cannot be sketched."""
     if not callable(train):
         raise TypeError(f"train must be a function of the weights, got {type(train).__name__}.")
-    try:
-        shapes = jax.eval_shape(train, weights)
-    except Exception as error:
-        raise ValueError(
-            f"train failed on weights of shape {weights.shape} and dtype {weights.dtype} "
-            f"({type(error).__name__}: {error})"
-        ) from error
+    shapes = _shapes(train, weights, f"train failed on weights of shape {weights.shape} and dtype {weights.dtype}")
     if not jax.tree.leaves(shapes):
         raise TypeError("train returned nothing: it must return the trained parameters.")
     return shapes
@@ -174,13 +189,8 @@ def check_query(query: Any, parameters: Any) -> Any:
     """The shape of a query's answer, without running it; or say what a query has to be."""
     if not callable(query):
         raise TypeError(f"query must be a function of the trained parameters, got {type(query).__name__}.")
-    try:
-        answer = jax.eval_shape(query, parameters)
-    except Exception as error:
-        raise ValueError(
-            f"the query failed on what train returns, a pytree of structure {jax.tree.structure(parameters)} "
-            f"({type(error).__name__}: {error})"
-        ) from error
+    tree = jax.tree.structure(parameters)
+    answer = _shapes(query, parameters, f"the query failed on what train returns, a pytree of structure {tree}")
     if not isinstance(answer, jax.ShapeDtypeStruct):
         raise TypeError(
             "a query returns one array (or number), this one a pytree of structure "

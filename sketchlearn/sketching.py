@@ -24,6 +24,7 @@ from .running import (
     check_parameters,
     check_query,
     check_train,
+    cut,
     full_weights,
     in_blocks,
     jets_along,
@@ -111,6 +112,8 @@ def sketch(
         batch_size = affordable_block(train, weights, algebra)
     batch_size = min(check_count("batch_size", batch_size), m)
     _check_shard(shard, store)
+    if repair and store is None:
+        raise ValueError("repair=True mends a store: give store=path, too.")
     keep: Kept
     width = None
     if store is None:
@@ -124,12 +127,6 @@ def sketch(
 
     def draw(start: int, size: int) -> tuple[jax.Array, jax.Array]:
         return directions(key, jnp.arange(start, start + size), space.dim, weights.dtype, design)
-
-    def pushed(at_centre: Any, block: Any, count: int) -> Any:
-        jets = jax.tree.map(lambda c: np.asarray(c)[:count], block)
-        if queries is None:
-            return jets
-        return {name: push(query, at_centre, [jets]) for name, query in queries.items()}
 
     program = functools.partial(jets_along, train, space, base, algebra)
     at_centre: Any = None
@@ -146,8 +143,10 @@ def sketch(
     )
     for start, stop, (at_centre, block) in found:
         check_parameters(at_centre)
-        check_jets(jax.tree.map(lambda c, n=stop - start: np.asarray(c)[:n], block), start)
-        keep.put(start, stop, pushed(at_centre, block, stop - start))
+        jets = cut(block, stop - start)
+        check_jets(jets, start)
+        measurements = {name: push(query, at_centre, [jets]) for name, query in (queries or {}).items()}
+        keep.put(start, stop, measurements or jets)
 
     def finish() -> tuple[Any, Any, Alone | None]:
         """The parameters with nothing deleted and at the centre, and what each coordinate does alone."""
@@ -185,6 +184,6 @@ def _check_shard(shard: Any, store: Any) -> None:
         return
     if store is None:
         raise ValueError("shard=(i, N) fills a store together with other processes: give store=path, too.")
-    i, count = shard
-    if not 0 <= i < count:
-        raise ValueError(f"shard must be (i, N) with 0 <= i < N, got {shard!r}.")
+    whole = isinstance(shard, (tuple, list)) and len(shard) == 2 and all(isinstance(i, int) for i in shard)
+    if not (whole and 0 <= shard[0] < shard[1]):
+        raise ValueError(f"shard must be whole numbers (i, N) with 0 <= i < N, got {shard!r}.")

@@ -259,7 +259,7 @@ class LinearMap:
     """
 
     def __init__(self, matrix: Any):
-        g = np.asarray(matrix, np.float64)
+        g = _as_array(matrix).astype(np.float64)
         if g.ndim != 2 or not g.size:
             raise ValueError(f"the matrix must have shape (n, q), got {g.shape}.")
         check_finite("matrix", g)

@@ -41,14 +41,25 @@ class Store:
         arguments: what makes the blocks, as JSON values. A store made by other arguments is refused, and the
             differences are printed. ``None`` opens an existing store.
         versions: recorded beside them, not compared.
+        what: that it holds, for messages.
+        remedy: what to do about a damaged block, for messages.
     """
 
-    def __init__(self, path: str | Path, arguments: dict | None = None, versions: dict | None = None):
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        arguments: dict | None = None,
+        versions: dict | None = None,
+        what: str = "sketch",
+        remedy: str = "Make the sketch again with repair=True: only damaged and missing blocks are computed.",
+    ):
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"the path of a store must be a string or a path, got {path!r}.")
+        self.path, self.what, self.remedy = Path(path), what, remedy
         manifest = self.path / MANIFEST
         if not manifest.exists():
             if arguments is None:
-                raise StoreError(f"there is no sketch in {self.path}: no {MANIFEST}.")
+                raise StoreError(f"there is no {what} in {self.path}: no {MANIFEST}.")
             self._create(manifest, {"format": FORMAT, "arguments": arguments, "versions": versions or {}})
         try:
             found = json.loads(manifest.read_text(encoding="utf-8"))
@@ -59,7 +70,7 @@ class Store:
         if self.format != FORMAT:
             raise StoreError(
                 f"{self.path} has format {self.format}, written by sketchlearn {self.versions.get('sketchlearn', '?')};"
-                f" this version reads format {FORMAT}. Use that version, or make the sketch again."
+                f" this version reads format {FORMAT}. Use that version, or make it again."
             )
         if seal != _seal(found):
             raise StoreError(f"{manifest} is damaged: its content does not fit its checksum.")
@@ -72,7 +83,7 @@ class Store:
             if self.path.is_dir() and all(p.name.startswith(".part-") for p in self.path.iterdir()):
                 pass  # another process is just creating it
             else:
-                raise StoreError(f"{self.path} exists and is no sketch: give a path that is new or empty.")
+                raise StoreError(f"{self.path} exists and is no {self.what}: give a path that is new or empty.")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -89,7 +100,8 @@ class Store:
                 f"  {n}: stored {_short(self.arguments.get(n))}, asked for {_short(arguments.get(n))}" for n in other
             )
             raise StoreError(
-                f"{self.path} holds a sketch made by other arguments:\n{lines}\nGive another path, or these arguments."
+                f"{self.path} holds a {self.what} made by other arguments:\n{lines}\n"
+                "Give another path, or these arguments."
             )
 
     def _place(self, target: Path, content: bytes, replace: bool = True) -> None:
@@ -148,9 +160,9 @@ class Store:
             whole = set(kinds) == set(plain) and header["checksum"] == self._checksum(name, plain, kinds)
             arrays = {key: _as_stored(plain[key], kinds[key]) for key in kinds} if whole else {}
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise StoreError(_damaged(file, f"{type(error).__name__}: {error}")) from error
+            raise StoreError(f"{file} is damaged ({type(error).__name__}: {error}). {self.remedy}") from error
         if not whole:
-            raise StoreError(_damaged(file, "its content does not fit its checksum"))
+            raise StoreError(f"{file} is damaged (its content does not fit its checksum). {self.remedy}")
         return arrays
 
     def _checksum(self, name: str, arrays: dict[str, np.ndarray], kinds: dict[str, str]) -> str:
@@ -170,13 +182,6 @@ def _seal(manifest: dict) -> str:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _damaged(file: Path, why: str) -> str:
-    return (
-        f"{file} is damaged ({why}). Make the sketch again with repair=True: only damaged and missing blocks "
-        "are computed."
-    )
 
 
 def _as_real(a: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ def assert_equals_cauchy_and_retraining(train):
     """All coefficients, to degree 3, of all that the run returns."""
     along = jax.jit(lambda direction: sl.taylor_coefficients(train, ONES, direction, DEGREE))
     expected = sl.taylor.cauchy_coefficients(train, ONES, COMPLEX, DEGREE)
-    assert_same_coefficients(along(COMPLEX), expected.coefficients, rtol=CAUCHY, errors=expected.errors)
+    assert_same_coefficients(along(COMPLEX), expected.coefficients, rtol=CAUCHY, errors=expected.errors)  # see CAUCHY
 
     at = STEP * np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
     runs = jax.jit(jax.vmap(train))(ONES + at[:, None] * REAL)

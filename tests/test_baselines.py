@@ -62,7 +62,8 @@ def descent():
 @pytest.mark.parametrize("method", [Metagradient, ForwardFirstOrder])
 def test_first_order_through_training_is_the_central_difference_of_retraining(method):
     found = method(descent().train, SPACE).predict(query, STACK)
-    # central differences: h² = 1e-8 times a third derivative of the slope's size, and rounding 1e-16 / h
+    # central differences: h² = 1e-8 times a third derivative of the slope's size, and rounding 1e-16 / h; the absolute
+    # part is that rounding, for slopes near zero
     np.testing.assert_allclose(found.change, retrained_slope(descent()), rtol=1e-6, atol=1e-10)
     assert found.terms.shape == (3, 1, 2)
 
@@ -85,7 +86,8 @@ def test_the_metagradient_of_microgpt_in_checkpoints_is_forward_mode():
 def test_influence_at_a_minimum_is_the_slope_of_retraining(kind, solver):
     made = world(kind)
     found = Influence(made.problem(), SPACE, solver, tolerance=1e-12).predict(query, STACK)
-    # differences of retraining as above; for both losses the Gauss-Newton matrix is the Hessian
+    # differences of retraining as above, the absolute part ten times larger for a minimum found by iteration; for both
+    # losses the Gauss-Newton matrix is the Hessian
     np.testing.assert_allclose(found.change, retrained_slope(made), rtol=1e-6, atol=1e-9)
 
 
@@ -93,6 +95,7 @@ def test_newton_s_step_on_ridge_is_retraining():
     made = world()
     found = NewtonStep(made.problem(), SPACE).predict(query, STACK)
     expected = np.stack([query(jnp.asarray(made.without(row))) for row in STACK])
+    # both solve one well-conditioned system of few unknowns in float64
     np.testing.assert_allclose(found.value, expected, rtol=1e-10)
 
 
@@ -105,6 +108,7 @@ def test_group_influence_on_ridge_is_two_terms_of_the_geometric_series():
         residual = np.asarray(made.targets)[delete] - x[delete] @ theta
         effect = np.linalg.solve(matrix, x[delete].T)
         by_hand = theta - effect @ (residual + x[delete] @ effect @ residual)  # (I - H_DD)^-1 = I + H_DD + ..
+        # two solves with one well-conditioned matrix, here and there
         np.testing.assert_allclose(value, query(jnp.asarray(by_hand)), rtol=1e-10)
 
 
@@ -114,8 +118,11 @@ def test_the_jackknife_s_orders_are_the_taylor_coefficients_of_training(kind):
     found = InfinitesimalJackknife(made.problem(), SPACE, order=4).predict(query, STACK)
     for x, terms in zip(masks(), found.terms, strict=True):
         c = sl.reference.nested_jvp(lambda w: query(made.train(w)), jnp.ones(N), jnp.asarray(-x), 4)
-        np.testing.assert_allclose(terms, c[1:], rtol=1e-8, atol=1e-10)  # nested derivatives of 12 Newton steps
+        np.testing.assert_allclose(
+            terms, c[1:], rtol=1e-8, atol=1e-10
+        )  # 12 Newton steps differentiated four times; terms near 0
     first = Influence(made.problem(), SPACE).predict(query, STACK)
+    # one solve at the minimum each, which Newton's steps reach to rounding
     np.testing.assert_allclose(found.terms[:, 0], first.change, rtol=1e-9)
 
 

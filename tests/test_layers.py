@@ -50,6 +50,7 @@ SAME_ROW = {
     ("keeping", "querying"),
     ("keeping", "storage"),
     ("figures", "stability"),
+    ("figures", "retraining"),
     ("planning", "wording"),
     ("checking", "stability"),
     ("cli", "plotting"),

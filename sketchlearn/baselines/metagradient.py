@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..controls import gradient
 from ..running import check_train, full_weights
-from ..spaces import Space
+from ..spaces import Examples, Space
 from .answer import Baseline
 
 
@@ -42,17 +43,15 @@ class Metagradient(Baseline):
         super().__init__(space, jax.jit(train)(self.weights))
 
     def gradient(self, query: Callable) -> np.ndarray:
-        """(Q, n), the derivative of every output of the query with respect to the weights."""
-
-        def rows(w: jax.Array) -> jax.Array:
-            values, back = jax.vjp(lambda w: jnp.ravel(query(self.train(w))), w)
-            return jax.lax.map(lambda v: back(v)[0], jnp.eye(values.size, dtype=values.dtype))
-
-        return self._once(query, lambda: np.asarray(jax.jit(rows)(self.weights), np.float64))
+        """(n, Q), what deleting each example does at first order to every output of the query."""
+        n = self.space.num_examples
+        return self._once(
+            query, lambda: gradient(self.train, query, Examples(n), dtype=self.weights.dtype).reshape(n, -1)
+        )
 
     def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
         """First-order terms (B, 1, Q)."""
-        return -(x @ self.gradient(query).T)[:, None]
+        return (x @ self.gradient(query))[:, None]
 
 
 class ForwardFirstOrder(Baseline):
