@@ -379,7 +379,37 @@ def planning(names):
     return out
 
 
+def truth_and_gradient(names):
+    """1,000 retrainings of microgpt without 50 names each, float32, compilation included; and the gradient of one
+    query through all 1000 steps (the metagradient): time over one plain training, scratch memory over
+    sqrt(steps) times the state of the loop (parameters and Adam's two moments)."""
+    experiment = sl.microgpt.paper_experiment(names)
+    query, draw = experiment.query("max"), np.random.default_rng(0)
+    keep = np.ones((1000, 1000))
+    for row in keep:
+        row[draw.choice(1000, 50, replace=False)] = 0
+    start = time.perf_counter()
+    found = sl.retrain(experiment.train, keep, query)
+    out = {"1,000 retrainings, seconds": time.perf_counter() - start}
+    assert np.isfinite(found).all()
+    ones = jnp.ones(1000)
+    plain, _ = compiled(lambda w: query(experiment.train(w)), ones)
+    state = 3 * sum(leaf.nbytes for leaf in jax.tree.leaves(experiment.initial))
+    programs = {"plain": bind(plain, ones)}
+    kinds = {"checkpointed": experiment.train_checkpointed, "storing every step": experiment.train}
+    for kind, train in kinds.items():
+        run, _ = compiled(jax.grad(lambda w, train=train: query(train(w))), ones)
+        programs[kind] = bind(run, ones)
+        scratch = run.memory_analysis().temp_size_in_bytes
+        out[f"metagradient {kind}: memory over sqrt(steps) states"] = scratch / (1000**0.5 * state)
+    best = interleaved(programs, 7)
+    for kind in kinds:
+        out[f"metagradient {kind}: time over plain"] = best[kind] / best["plain"]
+    return out
+
+
 ROWS = {
+    "truth_and_gradient": truth_and_gradient,
     "planning": planning,
     "agreement": agreement,
     "one_direction": one_direction,
@@ -413,6 +443,7 @@ def main() -> None:
     parser.add_argument("--names", help="a file of names (default: the bundled list)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     stored = args.out / "results.json"
     results = json.loads(stored.read_text()) if stored.exists() else {}
     for row in args.only:

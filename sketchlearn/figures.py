@@ -58,10 +58,12 @@ def stability_figure(
     key: int = 0,
     query: str = "max",
     progress: bool = True,
+    circles: Sequence[float] | None = None,
 ) -> StabilityProfile:
     """Figure 1: the norm of every Taylor order of the trained model's loss."""
+    loss = experiment.query(query)
     return stability_profile(
-        experiment.train, experiment.query(query), degree, num_directions, key=key, progress=progress
+        experiment.train, loss, degree, num_directions, key=key, progress=progress, circles=circles
     )
 
 

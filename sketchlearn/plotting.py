@@ -12,8 +12,8 @@ from .figures import Curve
 from .planning import Plan
 from .stability import StabilityProfile
 
-TRUTH, LINE, BAND = "#d62728", "#1f77b4", "#1f77b455"
-ESTIMATOR_COLORS = ("#7f7f7f", "#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd")
+TRUTH, LINE, BAND = "#D55E00", "#0072B2", "#0072B255"  # as in book.mplstyle
+ESTIMATOR_COLORS = ("#7F7F7F", "#0072B2", "#E69F00", "#009E73", "#CC79A7")
 
 
 def _axes(ax: Axes | None) -> Axes:

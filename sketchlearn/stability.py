@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -34,12 +34,15 @@ class StabilityProfile:
             with ``|x|`` well below it are predicted by few orders. Infinite where all those orders vanish, NaN where
             some do or there is one order only.
         dim: q.
+        circles: radii of the circles that served every direction (empty where the series way was used); passing them
+            as ``circles`` saves the search in a run along other directions or with another query.
     """
 
     norms: np.ndarray
     errors: np.ndarray
     radius: float
     dim: int
+    circles: tuple[float, ...] = ()
 
     def bombieri(self) -> np.ndarray:
         """(k,), the estimate of ``||P_r||_B`` over all directions."""
@@ -61,6 +64,7 @@ def stability_profile(
     key: int = 0,
     method: str | None = None,
     progress: bool = True,
+    circles: Sequence[float] | None = None,
 ) -> StabilityProfile:
     """Measure the norm of every Taylor order of ``x -> query(train(1 - x))``.
 
@@ -77,6 +81,7 @@ def stability_profile(
         key: the seed of the directions.
         method: ``"series"`` or ``"cauchy"``; by default series to degree 12, circles above.
         progress: show a progress bar.
+        circles: radii for the Cauchy way, from an earlier profile; searched for along the first direction if not given.
 
     Returns:
         A :class:`StabilityProfile`.
@@ -98,29 +103,39 @@ def stability_profile(
     answer = check_query(query, check_train(train, full_weights(space)))
     if answer.shape:
         raise TypeError(f"the query of a stability profile returns one number, got an array of shape {answer.shape}.")
+    used: tuple[float, ...] = ()
     if method == "series" or (method is None and degree <= SERIES_LIMIT):
+        if circles is not None:
+            raise ValueError('circles are radii for the Cauchy way: give method="cauchy", too.')
         made = sketch(train, space, degree, m, key, progress=progress)
         _, c = made.measure(query)
         errors = np.zeros(c.shape)
     else:
-        c, errors = _on_circles(train, query, space, degree, m, key, progress)
+        c, errors, used = _on_circles(train, query, space, degree, m, key, progress, circles)
     # isqrt, because the binomial coefficient itself may exceed the largest float (n = 50,000, r = 100)
     scale = np.array([math.isqrt(math.comb(space.dim + r - 1, r) << 104) / 2**52 for r in range(1, degree + 1)])
     norms, errors = np.abs(c) * scale, errors * scale
     resolved = np.where((norms > errors).any(0), np.sqrt((norms**2).mean(0)), 0.0)
-    return StabilityProfile(norms, errors, _radius(resolved), space.dim)
+    return StabilityProfile(norms, errors, _radius(resolved), space.dim, used)
 
 
 def _on_circles(
-    train: Callable, query: Callable, space: Space, degree: int, m: int, key: int, progress: bool
-) -> tuple[np.ndarray, np.ndarray]:
+    train: Callable,
+    query: Callable,
+    space: Space,
+    degree: int,
+    m: int,
+    key: int,
+    progress: bool,
+    radii: Sequence[float] | None,
+) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
     weights = full_weights(space)
 
     def f(w: Any) -> Any:
         return query(train(w))
 
     re, im = directions(key, jnp.arange(m), space.dim, weights.dtype)
-    found, errors, radii = [], [], None
+    found, errors = [], []
     for i in track(range(m), "stability", "direction", total=m, show=progress):
         along = -jax.lax.complex(space.embed(re[i]), space.embed(im[i]))
         # three digits are plenty for a norm on a logarithmic axis; the radii that served one direction serve the next
@@ -128,7 +143,7 @@ def _on_circles(
         radii = out.radii
         found.append(np.asarray(out.coefficients)[1:])
         errors.append(np.asarray(out.errors)[1:])
-    return np.stack(found), np.stack(errors)
+    return np.stack(found), np.stack(errors), tuple(radii or ())
 
 
 def _radius(norms: np.ndarray) -> float:

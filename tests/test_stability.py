@@ -38,6 +38,23 @@ def test_series_and_circles_measure_the_same_norms():
     assert circles.radius == pytest.approx(series.radius, rel=1e-2)
 
 
+def test_circles_of_one_profile_serve_another_without_a_search():
+    def query(w):
+        return jnp.exp(w[0]) / (3 - jnp.mean(w))
+
+    searched = profile(query, method="cauchy")
+    assert searched.circles
+    again = profile(query, method="cauchy", circles=searched.circles)
+    np.testing.assert_array_equal(again.norms[1:], searched.norms[1:])  # the same circles
+    assert (np.abs(again.norms[0] - searched.norms[0]) <= again.errors[0] + searched.errors[0]).all()
+    assert again.circles == searched.circles
+    assert profile(query, method="series").circles == ()
+    with pytest.raises(ValueError, match='give method="cauchy"'):
+        profile(query, method="series", circles=searched.circles)
+    with pytest.raises(ValueError, match="radius must be a positive number"):
+        profile(query, method="cauchy", circles=[-1.0])
+
+
 def test_the_norm_of_a_polynomial_is_its_bombieri_norm():
     n, rng = 3, np.random.default_rng(0)
     exponents = {r: homogeneous_terms(n, r) for r in (1, 2, 3)}
