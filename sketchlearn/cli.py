@@ -1,4 +1,4 @@
-"""The command line: ``sketchlearn demo | figure 1|2|3 | plan | compare | doctor``."""
+"""The command line: ``sketchlearn demo | figure 1|2|3 | sketch | predict | plan | compare | doctor``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
-from . import comparison, evaluation, figures, microgpt
+from . import cli_stores, comparison, evaluation, figures, microgpt
+from .errors import StoreError
 from .pilot import rough_estimate
 from .planning import plan
 from .querying import ESTIMATORS
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         report = args.run(args)
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, StoreError) as error:
         print(f"sketchlearn: {error}", file=sys.stderr)
         return 1
     if args.json:
@@ -95,16 +96,17 @@ def _parser() -> argparse.ArgumentParser:
     compared.add_argument("--seed", type=int, default=0)
     compared.set_defaults(run=_compare)
 
+    stores = cli_stores.add_to(commands)
     for command in (figure, planner):
         command.add_argument("--names", help="a file of names, or 'paper' to download the paper's list")
         command.add_argument("--examples", type=int, default=1000, help="training names and steps (default 1000)")
         command.add_argument("--query", default="max", help="the test name (default max)")
         command.add_argument("--seed", type=int, default=0)
 
-    for command in (demo, figure, planner, compared, doctor):
+    for command in (demo, figure, planner, compared, doctor, *stores):
         command.add_argument("--json", action="store_true", help="print the numbers as JSON")
         command.add_argument("--quiet", action="store_true", help="no progress bars, no estimates beforehand")
-        if command is not doctor:
+        if command not in (doctor, *stores):
             command.add_argument("--out", type=Path, default=Path("."), help="directory for the files (default: here)")
     return parser
 

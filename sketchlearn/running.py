@@ -47,6 +47,7 @@ def in_blocks(
     progress: bool,
     skip: Collection[int] = (),
     width: int | None = None,
+    abreast: int | None = None,
 ) -> Iterator[tuple[int, int, Any]]:
     """Run a program on blocks of a long leading axis, side by side on a CPU's cores.
 
@@ -60,6 +61,7 @@ def in_blocks(
         progress: show it.
         skip: where blocks start that need not be run.
         width: lanes to cut ``batch_size`` for, by default as many as this machine has.
+        abreast: blocks run at once, by default as many as this machine has lanes.
 
     Yields:
         ``start, stop, program(*draw(start, size))``, in order.
@@ -70,11 +72,8 @@ def in_blocks(
     if not parts:
         return
     compiled = jax.jit(program).lower(*draw(0, size)).compile()  # before the lanes, which would each compile it
-    done = zip(
-        parts,
-        side_by_side(compiled, (draw(start, size) for start, _ in parts), lanes(batch_size, SMALLEST_LANE)),
-        strict=True,
-    )
+    abreast = lanes(batch_size, SMALLEST_LANE) if abreast is None else abreast
+    done = zip(parts, side_by_side(compiled, (draw(start, size) for start, _ in parts), abreast), strict=True)
     for (start, stop), out in track(done, title, unit, scale=size, total=sum(b - a for a, b in parts), show=progress):
         yield start, stop, out
 
@@ -242,7 +241,7 @@ def held_memory() -> int:
 
 def free_memory() -> float:
     """Bytes of the device's memory, or of the computer's, that are free now."""
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return float(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
     return float(psutil.virtual_memory().available)

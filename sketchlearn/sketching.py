@@ -10,12 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from .algebra import series
 from .controls import Alone, run_alone
 from .directions import check_design, directions
 from .errors import check_count, check_degree, check_key
 from .keeping import InMemory, Kept, OnDisk, arguments_of
+from .meshes import check_mesh, spread
 from .querying import Sketch, measured, push
 from .running import (
     affordable_block,
@@ -43,6 +45,7 @@ def sketch(
     dtype: Any = None,
     progress: bool = True,
     *,
+    mesh: Mesh | None = None,
     additive: bool = False,
     centre: Any = None,
     design: str = "independent",
@@ -66,6 +69,9 @@ def sketch(
             holds by estimate, at most 128. It changes no result beyond rounding.
         dtype: of the weights, float32 or float64; by default the wider one that is enabled.
         progress: show a progress bar (on stderr).
+        mesh: devices that share the directions of every block, for instance ``jax.make_mesh((4,), ("directions",))``;
+            of one process or, after ``jax.distributed.initialize``, of several, which then all get the whole
+            sketch. The number of devices changes no result beyond rounding.
         additive: also run each of the q coordinates alone, as a real series and trained again without it (about
             q/3 complex directions and q trainings). Deletions of one coordinate are then exact, and of the others
             only interactions are estimated.
@@ -108,8 +114,10 @@ def sketch(
     shapes = check_train(train, weights)
     if queries is not None:
         _check_queries(queries, shapes)
+    check_mesh(mesh, store)
     if batch_size is None:
-        batch_size = affordable_block(train, weights, algebra)
+        own_memory = 1 if mesh is None or jax.default_backend() == "cpu" else mesh.size
+        batch_size = own_memory * affordable_block(train, weights, algebra)
     batch_size = min(check_count("batch_size", batch_size), m)
     _check_shard(shard, store)
     if repair and store is None:
@@ -128,7 +136,9 @@ def sketch(
     def draw(start: int, size: int) -> tuple[jax.Array, jax.Array]:
         return directions(key, jnp.arange(start, start + size), space.dim, weights.dtype, design)
 
-    program = functools.partial(jets_along, train, space, base, algebra)
+    program: Callable = functools.partial(jets_along, train, space, base, algebra)
+    if mesh is not None:
+        program, draw = spread(mesh, program, draw)
     at_centre: Any = None
     found = in_blocks(
         program,
@@ -140,8 +150,11 @@ def sketch(
         progress,
         keep.done(parts_of(m, batch_size, width)),
         width,
+        abreast=None if mesh is None else 1,
     )
     for start, stop, (at_centre, block) in found:
+        if mesh is not None:  # copied from the mesh, whose devices nothing afterwards has to know
+            at_centre = jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), at_centre)
         check_parameters(at_centre)
         jets = cut(block, stop - start)
         check_jets(jets, start)

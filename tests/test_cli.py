@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from sketchlearn import cli
+from sketchlearn import Examples, cli, microgpt, sketch
 
 X_NAMES, OTHERS = ["max", "xena", "felix"], ["emma", "olivia", "ava", "noah", "liam", "mia", "ella", "ben", "zoe"]
 
@@ -258,3 +258,67 @@ def test_it_runs_as_a_module():
         [sys.executable, "-m", "sketchlearn.cli", "--version"], capture_output=True, text=True, check=True
     )
     assert out.stdout == f"sketchlearn {cli.VERSION}\n"
+
+
+SMALL = ["--examples", "12", "--quiet", "--json"]
+
+
+def test_shards_fill_one_store_and_it_predicts_what_python_predicts(names, tmp_path, capsys):
+    store = tmp_path / "store"
+    common = ["sketch", store, "--names", names, *SMALL, "--degree", "2", "--directions", "40", "--batch-size", "8"]
+    complete = []
+    for shard in ("0/2", "1/2"):
+        code, out, err = run(capsys, *common, "--shard", shard)
+        assert code == 0, err
+        complete.append(json.loads(out)["complete"])
+    assert complete == [False, True]
+    asked = ["predict", store, "--names", names, *SMALL, "--query", "max", "emma", "--estimator", "mean"]
+    code, out, err = run(capsys, *asked, "--delete", "x")
+    assert code == 0, err
+    found = json.loads(out)
+    experiment = microgpt.paper_experiment(names, num_examples=12)
+    assert found["deleted"] == experiment.deleted.tolist()
+    made = sketch(experiment.train, Examples(12), 2, 40, batch_size=8, progress=False)
+    expected = made.predict(experiment.query(["max", "emma"]), experiment.deleted, "mean")
+    np.testing.assert_allclose(found["value"], expected.value, rtol=1e-5)  # float32
+    np.testing.assert_allclose(found["standard_errors"], expected.standard_errors, rtol=1e-3)  # float32, differences
+    by_position = ",".join(map(str, experiment.deleted))
+    assert json.loads(run(capsys, *asked, "--delete", by_position)[1])["value"] == found["value"]
+
+
+def test_a_program_of_one_s_own_is_sketched_and_asked(tmp_path, capsys, monkeypatch):
+    (tmp_path / "my_training_program.py").write_text(
+        "import jax.numpy as jnp\n"
+        "def train(w):\n    return {'total': jnp.sum(w) ** 2}\n"
+        "def total(p):\n    return p['total']\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    program = ["--train", "my_training_program:train", *SMALL]
+    code, _, err = run(capsys, "sketch", tmp_path / "s", *program, "--degree", "2", "--directions", "20")
+    assert code == 0, err
+    code, out, err = run(
+        capsys, "predict", tmp_path / "s", *program, "--query", "my_training_program:total", "--delete", "0,2-4"
+    )
+    assert code == 0, err
+    assert json.loads(out)["deleted"] == [0, 2, 3, 4]
+    assert json.loads(out)["value"] == pytest.approx(64.0, abs=2.0)  # order two is estimated from 20 directions
+
+
+BAD_STORES = {
+    "no shard": (["sketch", "s", "--shard", "1"], "--shard is i/N"),
+    "no such shard": (["sketch", "s", "--shard", "4/4"], "0 <= i < N"),
+    "no store": (["predict", "nowhere", "--delete", "x"], "there is no sketch in"),
+    "no module": (["sketch", "s", "--train", "no_such_module:f"], "cannot be imported"),
+    "no function": (["sketch", "s", "--train", "math:no_such"], "has no function 'no_such'"),
+    "not named": (["sketch", "s", "--train", "math"], "expected MODULE:NAME"),
+    "no count": (["sketch", "s", "--train", "math:exp"], "give --examples"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_STORES.values(), ids=BAD_STORES)
+def test_what_cannot_be_stored_or_asked_is_said(names, tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    more = [] if "--train" in arguments else ["--names", names, "--examples", "12"]
+    code, _, err = run(capsys, *arguments, *more)
+    assert code == 1
+    assert message in err

@@ -8,7 +8,17 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "sketchlearn"
 ROWS = {
     0: {"errors", "progress", "lanes"},
-    1: {"_jax_compat", "algebra", "directions", "spaces", "datasets", "batches", "precision", "checkpointing"},
+    1: {
+        "_jax_compat",
+        "algebra",
+        "directions",
+        "spaces",
+        "datasets",
+        "batches",
+        "precision",
+        "checkpointing",
+        "meshes",
+    },
     2: {"taylor", "models", "networks", "problem", "pricing"},
     3: {"microgpt", "reference", "running", "failures", "recipes", "worlds"},
     4: {
@@ -27,7 +37,7 @@ ROWS = {
     5: {"stability", "figures", "planning", "wording", "checking", "retraining"},
     6: {"baselines", "evaluation"},
     7: {"comparison"},
-    8: {"plotting", "cli"},
+    8: {"plotting", "cli", "cli_stores"},
 }
 ROW = {module: row for row, modules in ROWS.items() for module in modules}
 # Within a row these may see each other; everywhere else a row is flat.

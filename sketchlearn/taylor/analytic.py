@@ -104,9 +104,19 @@ def _nearby(taylor: Callable, terms: int, reach: float, far: Callable) -> Callab
 def _power(p: list[Any], a: float, k: int) -> list[Any]:
     """``p(t)^a`` to order k from ``p q' = a p' q``."""
     q = [p[0] ** a]
+    inverse = 1 / p[0]
     for n in range(1, k + 1):
-        q.append(sum((a * i - (n - i)) * p[i] * q[n - i] for i in range(1, min(n, len(p) - 1) + 1)) / (n * p[0]))
+        last = min(n, len(p) - 1)
+        q.append(sum((a * i - (n - i)) / n * p[i] * q[n - i] for i in range(1, last + 1)) * inverse)
     return q
+
+
+def _powers(start: Any, ratio: Any, factors: list[float]) -> list[Any]:
+    """``factor_j · start · ratio^j``: one multiplication an order, where XLA would compute a power each."""
+    terms = [start]
+    for _ in factors[1:]:
+        terms.append(terms[-1] * ratio)
+    return [c * x for c, x in zip(factors, terms, strict=True)]
 
 
 def _ode(y0: Any, k: int, constant: float, linear: float, square: float) -> list[Any]:
@@ -136,7 +146,8 @@ def _exp(x: Any, k: int) -> list[Any]:
 
 
 def _log(x: Any, k: int) -> list[Any]:
-    return [jnp.log(x)] + [(-1.0) ** (j + 1) / (j * x**j) for j in range(1, k + 1)]
+    inverse = 1 / x
+    return [jnp.log(x), *_powers(inverse, inverse, [(-1.0) ** j / (j + 1) for j in range(k)])]
 
 
 def _cyclic(values: list[Any], k: int) -> list[Any]:
@@ -252,9 +263,21 @@ def _from_derivative(value: Callable, quadratic: Callable[[Any], list[Any]], a: 
     return taylor
 
 
-RECIPROCAL = Analytic(
-    lambda x, k: [(-1.0) ** j / x ** (j + 1) for j in range(k + 1)], lambda z: 1 / z, _reciprocal_step
-)
+def _reciprocal(x: Any, k: int) -> list[Any]:
+    inverse = 1 / x
+    return _powers(inverse, inverse, [(-1.0) ** j for j in range(k + 1)])
+
+
+def _sqrt(x: Any, k: int) -> list[Any]:
+    return _powers(jnp.sqrt(x), 1 / x, _binomials(0.5, k))
+
+
+def _rsqrt(x: Any, k: int) -> list[Any]:
+    root = lax.rsqrt(x)
+    return _powers(root, root * root, _binomials(-0.5, k))
+
+
+RECIPROCAL = Analytic(_reciprocal, lambda z: 1 / z, _reciprocal_step)
 
 ANALYTIC: dict[str, Analytic] = {
     "exp": Analytic(_exp, jnp.exp, _exp_step),
@@ -268,8 +291,8 @@ ANALYTIC: dict[str, Analytic] = {
         lambda x, k: [jnp.log2(x), *[c / math.log(2) for c in _log(x, k)[1:]]], lambda z: jnp.log(z) / math.log(2)
     ),
     "log1p": Analytic(lambda x, k: [jnp.log1p(x), *_log(1 + x, k)[1:]], jnp.log1p),
-    "sqrt": power(0.5)._replace(step=_sqrt_step),
-    "rsqrt": power(-0.5)._replace(step=_rsqrt_step),
+    "sqrt": Analytic(_sqrt, lambda z: z**0.5, _sqrt_step),
+    "rsqrt": Analytic(_rsqrt, lambda z: z**-0.5, _rsqrt_step),
     "cbrt": Analytic(lambda x, k: [b * jnp.cbrt(x) / x**j for j, b in enumerate(_binomials(1 / 3, k))], _cbrt),
     "square": integer_power(2),
     "one_minus_square": Analytic(

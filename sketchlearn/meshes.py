@@ -1,0 +1,47 @@
+"""Spreading the directions of a block over the devices of a mesh: each runs its own rows, without the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Program = Callable[..., Any]
+
+
+def check_mesh(mesh: Any, store: Any) -> None:
+    """Refuse what is no mesh, and a mesh over several processes with a store."""
+    if mesh is None:
+        return
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh must be a jax.sharding.Mesh, got {type(mesh).__name__}: jax.make_mesh makes one.")
+    if store is not None and mesh.is_multi_process:
+        raise ValueError(
+            "a mesh over several processes keeps the sketch in memory. To fill one store from several processes, "
+            "give each shard=(jax.process_index(), jax.process_count()) and no mesh, or one of its own devices."
+        )
+
+
+def spread(mesh: Mesh, program: Program, draw: Program) -> tuple[Program, Program]:
+    """A program ``(rows..) -> (shared, rows)`` and what draws its rows, each device taking an equal share of them.
+
+    The number of rows is rounded up to a multiple of the devices. The result is gathered on all of them, so that
+    every process can read it.
+    """
+    rows, everywhere = PartitionSpec(mesh.axis_names), PartitionSpec()
+
+    def placed(start: int, size: int) -> tuple[jax.Array, ...]:
+        arrays = [np.asarray(a) for a in draw(start, -(-size // mesh.size) * mesh.size)]
+        sharding = NamedSharding(mesh, rows)
+        return tuple(jax.make_array_from_callback(a.shape, sharding, a.__getitem__) for a in arrays)
+
+    def shared_out(*arrays: jax.Array) -> Any:
+        shared, own = program(*arrays)
+        return shared, jax.tree.map(lambda c: jax.lax.all_gather(c, mesh.axis_names, tiled=True), own)
+
+    # what each device returns is the same on all, which the types of shard_map cannot see
+    gathered = jax.shard_map(shared_out, mesh=mesh, in_specs=rows, out_specs=everywhere, check_vma=False)
+    return gathered, placed
