@@ -432,7 +432,56 @@ def truth_and_gradient(names):
     return out
 
 
+def scaling(names):
+    """How time and memory of a block of jets grow, one size at a time: ratios to the smallest, and the exponent of the
+    best power law. Memory is XLA's scratch and output of the compiled block; the model's size is changed by the width
+    of the two-layer network, for 10 steps of 32 names."""
+
+    def measured(train, n, degree, block):
+        def run(re, im):
+            return jets_along(train, sl.Examples(n), jnp.ones(n), series(degree), re, im)
+
+        program, _ = compiled(run, *directions(0, jnp.arange(block), n))
+        memory = program.memory_analysis()
+        plain, _ = compiled(train, jnp.ones(n))
+        held = memory.temp_size_in_bytes + memory.output_size_in_bytes
+        return bind(program, *directions(0, jnp.arange(block), n)), held, bind(plain, jnp.ones(n))
+
+    def microgpt(n=200, steps=100):
+        return sl.microgpt.paper_experiment(names, num_examples=n, num_steps=steps).train
+
+    def larger(width):
+        recipe = sl.zoo.larger_microgpt(320, 1, 32, width).recipe
+        return recipe, sum(p.size for p in jax.tree.leaves(recipe.parameters))
+
+    out = {}
+    grids = {
+        "examples n": {n: (microgpt(n), n, 2, 32) for n in (200, 800, 3200)},
+        "steps T": {t: (microgpt(steps=t), 200, 2, 32) for t in (50, 100, 200, 400)},
+        "degree k": {k: (microgpt(), 200, k, 32) for k in (1, 2, 3, 4)},
+        "directions in a block": {m: (microgpt(), 200, 2, m) for m in (16, 32, 64, 128)},
+        "parameters": {size: (train, 320, 2, 8) for train, size in map(larger, (16, 32, 64))},
+    }
+    for what, grid in grids.items():
+        made = {size: measured(*arguments) for size, arguments in grid.items()}
+        best = interleaved({size: run for size, (run, _, _) in made.items()}, 3)
+        smallest, memory = min(grid), {size: held for size, (_, held, _) in made.items()}
+        for kind, values in (("time", best), ("memory", memory)):
+            for size in grid:
+                out[f"{kind}, {what} = {size}, over {smallest}"] = values[size] / values[smallest]
+            slope = np.polyfit(np.log(list(grid)), np.log([values[size] for size in grid]), 1)[0]
+            out[f"{kind}: exponent of {what}"] = float(slope)
+        if what == "parameters":
+            plain = interleaved({size: p for size, (_, _, p) in made.items()}, 3)
+            for size in grid:
+                out[f"time of a direction of degree 2 over one plain run, {size} parameters"] = best[size] / (
+                    8 * plain[size]
+                )
+    return out
+
+
 ROWS = {
+    "scaling": scaling,
     "truth_and_gradient": truth_and_gradient,
     "planning": planning,
     "agreement": agreement,
