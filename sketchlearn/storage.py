@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -215,6 +216,8 @@ def fingerprint(f: Callable, *shapes: Any) -> str:
     text = re.sub(r"0x[0-9a-f]+", "0x", str(program.jaxpr))  # addresses of functions differ from run to run
     digest = hashlib.sha256(text.encode())
     for constant in program.consts:
+        if jnp.issubdtype(jnp.result_type(constant), jax.dtypes.prng_key):
+            constant = jax.random.key_data(constant)
         a = np.asarray(constant)
         digest.update(f"{a.dtype} {a.shape}".encode())
         digest.update(a.tobytes())

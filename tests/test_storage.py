@@ -173,6 +173,18 @@ def test_constants_of_the_program_count_as_arguments():
     assert first == again
 
 
+def test_a_recipe_is_stored_with_its_random_keys_as_constants(tmp_path):
+    work = sl.zoo.logistic_regression(20, epochs=1)
+    arguments = (work.recipe, sl.Groups(np.arange(20) % 4), 2, 6)
+    made = sl.sketch(*arguments, store=tmp_path / "s", queries={"loss": work.query()}, progress=False)
+    again = sl.open_sketch(tmp_path / "s", work.recipe)
+    np.testing.assert_array_equal(again.predict("loss", [1]).terms, made.predict("loss", [1]).terms)
+    seeds = [storage.fingerprint(lambda w, s=s: w * jax.random.uniform(jax.random.key(s)), 1.0) for s in (0, 1)]
+    keys = [jax.random.key(s) for s in (0, 1)]
+    closed = [storage.fingerprint(lambda w, k=k: w * jax.random.uniform(k), 1.0) for k in keys]
+    assert len(set(seeds)) == len(set(closed)) == 2
+
+
 def test_a_thousand_bit_flips_truncations_and_swaps_never_give_a_wrong_number(tmp_path):
     sketched(tmp_path / "s", additive=True)
     right = sl.open_sketch(tmp_path / "s").predict(query, [[0], [1, 2]]).value
