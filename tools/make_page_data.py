@@ -86,8 +86,12 @@ def cases_of(units: list[Unit]) -> list[tuple[str, str, np.ndarray]]:
     def containing(letter: str) -> np.ndarray:
         return np.array([bool(s) and letter in u.label for s, u in zip(single, units, strict=True)])
 
-    cases = [("With a rare letter", f"names with {a} {c}", containing(c)) for a, c in (("an", "x"), ("a", "q"), ("a", "z"))]
-    cases.append(("With a rare letter", "names with a q, an x or a z", containing("x") | containing("q") | containing("z")))
+    cases = [
+        ("With a rare letter", f"names with {a} {c}", containing(c)) for a, c in (("an", "x"), ("a", "q"), ("a", "z"))
+    ]
+    cases.append(
+        ("With a rare letter", "names with a q, an x or a z", containing("x") | containing("q") | containing("z"))
+    )
     cases += [("By first letter", f"names that begin with {c}", of_letters(c)) for c in letters]
     for several in ("am", "ez", "ao", "jk", "lmno", "aeiou"):
         cases.append(("Several letters", "names that begin with " + ", ".join(several), of_letters(several)))
@@ -95,7 +99,9 @@ def cases_of(units: list[Unit]) -> list[tuple[str, str, np.ndarray]]:
     for percent in (5, 10, 20, 50):
         for copy in range(4):
             chosen = draw.choice(np.flatnonzero(single), round(percent / 100 * single.sum()), replace=False)
-            cases.append(("At random", f"{percent}% of the single names, draw {copy + 1}", np.isin(np.arange(q), chosen)))
+            cases.append(
+                ("At random", f"{percent}% of the single names, draw {copy + 1}", np.isin(np.arange(q), chosen))
+            )
     cases.append(("Everything with a box of its own", "all single names", single))
     cases += [("One name", u.label, np.arange(q) == j) for j, u in enumerate(units) if single[j]]
     return cases

@@ -39,6 +39,7 @@ def served(root: Path):
         yield f"http://127.0.0.1:{server.server_port}/"
     finally:
         server.shutdown()
+        server.server_close()
 
 
 @contextmanager

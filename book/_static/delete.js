@@ -309,7 +309,7 @@ if (typeof document !== "undefined") (function () {
 
     root.append(
       element("div", {"class": "controls"}, [
-        element("div", {"class": "row", role: "group", "aria-label": "Ready-made deletions"}, [
+        element("div", {"class": "tools", role: "group", "aria-label": "Ready-made deletions"}, [
           button("names with an x", containing("x"), {id: "delete-x"}),
           button("with a q", containing("q")), button("with a z", containing("z")),
           element("span", {"class": "together"}, [
@@ -318,16 +318,16 @@ if (typeof document !== "undefined") (function () {
           ]),
           button("clear", function () { set(function () { return false; }); }, {id: "delete-clear"})
         ]),
-        element("div", {"class": "row", role: "group", "aria-label": "All names with a first letter"}, letterButtons),
-        element("div", {"class": "row"}, [
+        element("div", {"class": "tools", role: "group", "aria-label": "All names with a first letter"}, letterButtons),
+        element("div", {"class": "tools"}, [
           element("label", {"for": "delete-search", text: "Find a name"}), search, found
         ]),
         element("div", {"class": "names", role: "group", "aria-label": "Names to delete", tabindex: 0}, groups),
-        element("div", {"class": "row"}, [
+        element("div", {"class": "tools"}, [
           element("label", {"for": "delete-case", text: "Retrained cases"}), choice,
           button("show", function () { jump(Number(choice.value)); }, {id: "delete-show"})
         ]),
-        element("div", {"class": "row"}, [
+        element("div", {"class": "tools"}, [
           element("label", {"for": "delete-share", text: "Share that is deleted"}), slider, sliderText
         ])
       ])
@@ -362,12 +362,12 @@ if (typeof document !== "undefined") (function () {
     function truthAt(n, s, t) { return truth[(n * S + s) * Q + t]; }
 
     function step(range) {
-      var rough = range / 4, power = Math.pow(10, Math.floor(Math.log10(rough)));
+      var rough = range / 5, power = Math.pow(10, Math.floor(Math.log10(rough)));
       return power * [1, 2, 5, 10].filter(function (f) { return f * power >= rough; })[0];
     }
 
     function panel(t, curves, now, here, low, high, tick) {
-      var W = 190, H = 150, left = 40, right = 8, top = 8, bottom = 30, p = now[t];
+      var W = 190, H = 150, left = 40, right = 16, top = 8, bottom = 30, p = now[t];
       function x(s) { return (left + s * (W - left - right)).toFixed(2); }
       function y(v) { return (top + (high - v) / (high - low) * (H - top - bottom)).toFixed(2); }
       var children = [], digits = Math.max(1, -Math.floor(Math.log10(tick) + 1e-9));
@@ -400,7 +400,7 @@ if (typeof document !== "undefined") (function () {
         loss(p.value) + " at " + Math.round(100 * share) + "%, between " + loss(p.low) + " and " + loss(p.high) +
         (here < 0 ? "." : "; trained again at 100%: " + loss(truthAt(here, S - 1, t)) + ".");
       return element("figure", {}, [
-        element("figcaption", {}, [element("strong", {text: p.test}), " " + loss(p.baseline) + " \u2192 " +
+        element("figcaption", {}, [element("strong", {text: p.test}), loss(p.baseline) + " \u2192 " +
           loss(p.value)]),
         drawn("svg", {viewBox: "0 0 " + W + " " + H, role: "img", "aria-label": words}, children)
       ]);
@@ -412,12 +412,10 @@ if (typeof document !== "undefined") (function () {
 
     function fill(now, here) {
       var at = here < 0 ? -1 : data.shares.findIndex(function (s) { return Math.abs(s - share) < 1e-9; });
-      var head = ["test name", "loss now", "predicted", "95% interval", "order 1"];
-      for (var r = 2; r <= data.degree; r++) head.push("order " + r);
-      head.push("retrained");
+      var head = ["test name", "loss now", "predicted", "95% interval", "retrained"];
+      for (var r = 1; r <= data.degree; r++) head.push("order " + r);
       table.replaceChildren(
-        element("caption", {text: "Loss of the test names, in nats, at " + Math.round(100 * share) +
-          "% deleted. Orders in brackets are not used: noise exceeds them."}),
+        element("caption", {text: "Losses at " + Math.round(100 * share) + "% deleted, in nats. In brackets: not used."}),
         element("thead", {}, [element("tr", {}, head.map(function (h) {
           return element("th", {scope: "col", text: h});
         }))]),
@@ -426,17 +424,18 @@ if (typeof document !== "undefined") (function () {
           return element("tr", {"data-test": p.test}, [
             element("th", {scope: "row", text: p.test}),
             cell(loss(p.baseline), p.baseline), cell(loss(p.value), p.value, {"class": "predicted"}),
-            cell(loss(p.low) + " to " + loss(p.high), p.low + " " + p.high)
+            cell(loss(p.low) + " to " + loss(p.high), p.low + " " + p.high),
+            real === null ? cell("\u2013") : cell(loss(real), real, {"class": "real"})
           ].concat(p.terms.map(function (term, r) {
             var text = signed(term) + (r ? " \u00b1 " + loss(p.standardErrors[r]) : "");
             return cell(p.used[r] ? text : "(" + text + ")", term + " " + p.standardErrors[r]);
-          }), [real === null ? cell("\u2013") : cell(loss(real), real, {"class": "real"})]));
+          })));
         }))
       );
     }
 
     function explain(now, here, count) {
-      var out = [];
+      var out = [];  // the warnings of prediction.py, for these eight predictions
       for (var r = 1; r < data.degree; r++) {
         var without = now.filter(function (p) { return !p.used[r] && p.used[r - 1]; });
         if (without.length) out.push((r + 1 < data.degree ? "Orders from " + (r + 1) + " on are" : "Order " + (r + 1) +
@@ -505,7 +504,7 @@ if (typeof document !== "undefined") (function () {
       if (!place) return;
       var result = sketchlearnDelete.scores(data, model.predict);
       place.replaceChildren(element("table", {}, [
-        element("caption", {text: "All stored cases at full deletion, eight test names each. Root mean squares, in nats."}),
+        element("caption", {text: "Stored cases, fully deleted. Root mean squares, in nats."}),
         element("thead", {}, [element("tr", {}, ["cases", "number", "change", "error, order 1", "error", "held by 95%"]
           .map(function (h) { return element("th", {scope: "col", text: h}); }))]),
         element("tbody", {}, result.groups.map(function (g) {
