@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -28,6 +28,10 @@ QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-back
 class Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
+
+    def copyfile(self, source, outputfile):
+        with suppress(ConnectionError):  # a page that is left before it is whole
+            super().copyfile(source, outputfile)
 
 
 @contextmanager
