@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -29,6 +29,10 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def copyfile(self, source, outputfile):
+        with suppress(ConnectionError):  # a page that is left before it is whole
+            super().copyfile(source, outputfile)
+
 
 @contextmanager
 def served(root: Path):
@@ -39,6 +43,7 @@ def served(root: Path):
         yield f"http://127.0.0.1:{server.server_port}/"
     finally:
         server.shutdown()
+        server.server_close()
 
 
 @contextmanager

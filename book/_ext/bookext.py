@@ -6,13 +6,16 @@
   built book reads without a network;
 * the addresses of the published book and of its repository, taken from the environment
   (``BOOK_URL``, ``BOOK_REPOSITORY``) and left out where they are not known;
-* the inline script that sphinx-thebe registers twice, dropped.
+* buttons that open a chapter on Colab or Binder, where the repository is known;
+* links from source code to documentation that is not there, and the inline script that sphinx-thebe
+  registers twice, dropped.
 """
 
 from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 from importlib.metadata import distribution
 from pathlib import Path
@@ -144,6 +147,12 @@ def _addresses(app, config):
             use_repository_button=True,
             use_issues_button=True,
             use_edit_page_button=True,
+            path_to_docs="",
+            launch_buttons={
+                "colab_url": "https://colab.research.google.com",
+                "binderhub_url": "https://mybinder.org",
+                "notebook_interface": "jupyterlab",
+            },
         )
 
 
@@ -168,6 +177,27 @@ def _without_repeats(app, pagename, templatename, context, doctree):
     context["script_files"] = scripts
 
 
+def _without_dead_links(app, error):
+    """Source pages link back to the documentation of a name where it is defined; some are documented elsewhere."""
+    if error or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    ids: dict[Path, set[str]] = {}
+
+    def lives(page, match):
+        target = (page.parent / match["file"]).resolve()
+        if target not in ids:
+            ids[target] = set(re.findall(r'id="([^"]+)"', target.read_text(encoding="utf-8")))
+        return match["anchor"] in ids[target]
+
+    link = re.compile(r'<a class="viewcode-back" href="(?P<file>[^"#]+)#(?P<anchor>[^"]+)">.*?</a>')
+    for page in (out / "_modules").rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        kept = link.sub(lambda match, page=page: match[0] if lives(page, match) else "", text)
+        if kept != text:
+            page.write_text(kept, encoding="utf-8")
+
+
 def _abbreviated(app, config):
     """Names that annotations abbreviate, and Sphinx therefore does not find."""
     short = {("py:class", name) for name in ("np.ndarray", "Space", "Alone", "Path", "Measured")}
@@ -181,4 +211,5 @@ def setup(app):
     app.connect("builder-inited", _mathjax)
     app.connect("env-check-consistency", _everything_documented)
     app.connect("html-page-context", _without_repeats, priority=900)
+    app.connect("build-finished", _without_dead_links)
     return {"version": "0.1", "parallel_read_safe": True, "parallel_write_safe": True}
