@@ -122,7 +122,9 @@ def compare(
         if unknown:
             raise ValueError(f"there is no method {unknown[0]!r} on {world}; the methods are {sorted(methods)}.")
         methods = {name: methods[name] for name in only}
-    can = {name: structured for name in ("sketch of groups", "additive sketch of groups") if name in methods}
+    can: dict[str, list[str]] = {
+        name: structured for name in ("sketch of groups", "additive sketch of groups") if name in methods
+    }
     found = evaluate(methods, truth, query, deletions, names, can, key=key, progress=progress)
     noise = None
     if reseeded is not None:
