@@ -145,8 +145,8 @@ def compare(
 def stored() -> dict[str, Any]:
     """The full run of all worlds that comes with the package: ``{world: report}``, as :func:`compare` returns them.
 
-    Made by ``sketchlearn compare``; the additive sketch in a second run of the same settings. Times in plain
-    trainings, measured on two cores.
+    Made by ``sketchlearn compare``, before the additive sketch took part. Prices are in plain trainings, measured on
+    two cores.
     """
     text = (Path(__file__).parent / "data" / "comparison.json").read_text(encoding="utf-8")
     return json.loads(text)

@@ -85,3 +85,25 @@ def test_worlds_and_methods_that_do_not_exist_are_named(capsys):
         comparison.compare("ridge", quick=True, only=["magic"], progress=False)
     with pytest.raises(ValueError, match="world must be one of"):
         comparison.compare("mars")
+
+
+def test_the_full_run_comes_with_the_package_and_its_crossovers_follow_from_its_rows():
+    full = comparison.stored()
+    assert set(full) == set(comparison.SETTINGS)
+    for world, report in full.items():
+        expected = comparison.SETTINGS[world][False]
+        assert {k: report["settings"][k] for k in expected} == expected
+        rows = {(r["method"], r["deletions"]): r for r in report["rows"]}
+        for name, found in report["crossover"].items():
+            for label, ratio in found["rmse_ratio"].items():
+                assert ratio == pytest.approx(rows[name, label]["rmse"] / rows["metagradient", label]["rmse"], rel=1e-6)
+
+
+def test_a_part_of_the_full_run_is_derived_again():
+    with jax.enable_x64(True):
+        again = comparison.compare("ridge", only=["metagradient", "Newton step"], progress=False)
+    full = {(r["method"], r["deletions"]): r for r in comparison.stored()["ridge"]["rows"]}
+    assert again["rows"]
+    for row in again["rows"]:
+        known = full[row["method"], row["deletions"]]
+        assert row["rmse"] == pytest.approx(known["rmse"], rel=1e-6, abs=1e-12)  # eight digits are stored
