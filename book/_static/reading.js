@@ -5,6 +5,10 @@ document.addEventListener("DOMContentLoaded", function () {
   document.querySelectorAll("button.search-button__button[aria-label]").forEach(function (button) {
     if (button.querySelector(".search-button__default-text")) button.removeAttribute("aria-label");
   });
+  // The line that shows hidden code says what it does; its label says something else.
+  document.querySelectorAll("summary[aria-label]").forEach(function (line) {
+    if (line.textContent.trim()) line.removeAttribute("aria-label");
+  });
   // The titles of the colour switch's icons read as a second name of the button; a script makes SVG of them later.
   document.querySelectorAll(".theme-switch-button").forEach(function (button) {
     function strip() {
