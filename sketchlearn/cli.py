@@ -18,7 +18,7 @@ import matplotlib
 import numpy as np
 
 from . import cli_stores, comparison, evaluation, figures, microgpt
-from .errors import StoreError
+from .errors import StoreError, UnsupportedPrimitive
 from .pilot import rough_estimate
 from .planning import plan
 from .querying import ESTIMATORS
@@ -41,8 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         report = args.run(args)
-    except (ValueError, TypeError, OSError, FloatingPointError, StoreError) as error:
-        print(f"sketchlearn: {error}", file=sys.stderr)
+    except (ValueError, TypeError, OSError, LookupError, FloatingPointError, StoreError, UnsupportedPrimitive) as error:
+        # a KeyError prints its message in quotes
+        print(f"sketchlearn: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         return 1
     if args.json:
         print(json.dumps(report, indent=1, default=_plain))

@@ -89,6 +89,10 @@ def _sketch(args: argparse.Namespace) -> dict[str, Any]:
 def _predict(args: argparse.Namespace) -> dict[str, Any]:
     run = _program(args)
     made = open_sketch(args.store, run.train)
+    if made.space.num_examples != run.num_examples:
+        raise ValueError(
+            f"the store is of {made.space.num_examples} examples, not {run.num_examples}: give --examples as then."
+        )
     if any(":" in name for name in args.query):
         if len(args.query) > 1:
             raise ValueError("one MODULE:FUNCTION at a time: let it return an array for several outputs.")
@@ -120,10 +124,11 @@ def _predict(args: argparse.Namespace) -> dict[str, Any]:
 
 def _program(args: argparse.Namespace) -> Run:
     if args.train is None:
-        experiment = microgpt.paper_experiment(args.names, num_examples=args.examples or 1000)
+        count = 1000 if args.examples is None else args.examples
+        experiment = microgpt.paper_experiment(args.names, num_examples=count)
         return Run(experiment.train, experiment.num_examples, experiment)
     train = _named(args.train)
-    count = args.examples or getattr(train, "num_examples", None)
+    count = getattr(train, "num_examples", None) if args.examples is None else args.examples
     if count is None:
         raise ValueError(f"how many examples {args.train} has is not known: give --examples.")
     return Run(train, int(count))
@@ -156,8 +161,12 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 def _positions(text: str, run: Run) -> np.ndarray:
     if re.fullmatch(r"[\d,\-]+", text):
-        ranges = re.findall(r"(\d+)(?:-(\d+))?(?:,|$)", text)
-        return np.unique(np.concatenate([np.arange(int(a), int(b or a) + 1) for a, b in ranges]))
+        if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+            raise ValueError(f"--delete takes positions such as 3,8,20-29, counted from 0, got {text!r}.")
+        ranges = [[int(end) for end in part.split("-")] for part in text.split(",")]
+        if any(ends[0] > ends[-1] for ends in ranges):
+            raise ValueError(f"a range of positions goes upwards, as in 20-29, got {text!r}.")
+        return np.unique(np.concatenate([np.arange(ends[0], ends[-1] + 1) for ends in ranges]))
     if run.experiment is None:
         raise ValueError(f"--delete takes positions such as 3,8,20-29 for your own program, got {text!r}.")
     found = run.experiment.containing(text)

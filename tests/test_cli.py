@@ -304,6 +304,40 @@ def test_a_program_of_one_s_own_is_sketched_and_asked(tmp_path, capsys, monkeypa
     assert json.loads(out)["value"] == pytest.approx(64.0, abs=2.0)  # order two is estimated from 20 directions
 
 
+BAD_QUESTIONS = {
+    "no such example": (["--delete", "0,12"], "names example 12, but there are 5"),
+    "negative": (["--delete=-3"], "counted from 0, got '-3'"),
+    "no position": (["--delete", ","], "positions such as"),
+    "downwards": (["--delete", "3-1"], "goes upwards"),
+    "letters": (["--delete", "x"], "for your own program"),
+    "other examples": (["--delete", "1", "--examples", "7"], "of 5 examples, not 7"),
+    "no examples": (["--delete", "1", "--examples", "0"], "of 5 examples, not 0"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_QUESTIONS.values(), ids=BAD_QUESTIONS)
+def test_a_store_is_asked_for_what_it_can_answer(tmp_path, capsys, monkeypatch, arguments, message):
+    (tmp_path / "a_sum_and_no_more.py").write_text(
+        "import jax.numpy as jnp\ndef train(w):\n    return w * jnp.sum(w)\ndef first(p):\n    return p[0]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    program = ["--train", "a_sum_and_no_more:train", "--quiet"]
+    made = run(capsys, "sketch", "s", *program, "--examples", "5", "--degree", "1", "--directions", "3")
+    assert made[0] == 0, made[2]
+    examples = [] if "--examples" in arguments else ["--examples", "5"]
+    code, _, err = run(capsys, "predict", "s", *program, "--query", "a_sum_and_no_more:first", *arguments, *examples)
+    assert code == 1
+    assert message in err
+
+
+def test_an_operation_without_a_rule_is_named_without_a_traceback(tmp_path, capsys, monkeypatch):
+    (tmp_path / "has_no_rule.py").write_text("import jax\ndef train(w):\n    return jax.lax.lgamma(w)\n")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "sketch", "s", "--train", "has_no_rule:train", "--examples", "3", "--quiet")
+    assert code == 1
+    assert "lgamma" in err
+
+
 BAD_STORES = {
     "no shard": (["sketch", "s", "--shard", "1"], "--shard is i/N"),
     "no such shard": (["sketch", "s", "--shard", "4/4"], "0 <= i < N"),

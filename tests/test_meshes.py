@@ -93,6 +93,7 @@ def test_without_a_mesh_the_result_is_the_same(x64):
 
     mesh = jax.make_mesh((1,), ("directions",))
     made = [sl.sketch(train, sl.Examples(5), 2, 9, progress=False, mesh=m) for m in (None, mesh)]
+    # float64, another compiled program of the same operations: the last digits, absolute for those that vanish
     np.testing.assert_allclose(made[0].coefficients, made[1].coefficients, rtol=1e-13, atol=1e-15)
 
 

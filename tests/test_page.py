@@ -70,14 +70,14 @@ def test_the_stored_data_follow_from_the_kept_sketch(experiment, kept, stored):
             continue
         ours, theirs = make.read(again[name]), make.read(value)
         size = np.abs(theirs).max()
-        # another LAPACK, other last digits: solutions of equations with a condition of 1e8 at most
+        # another LAPACK, other last digits, multiplied by a condition of 1e8 at most; the page promises 1e-4
         np.testing.assert_allclose(ours, theirs, atol=1e-4 * size, err_msg=name)
 
 
 def test_the_truth_is_what_training_again_gives(experiment, kept):
     chosen = slice(0, 180, 60)
     again = make.retrained(experiment, chosen, shares=[0.5, 1.0])
-    np.testing.assert_allclose(again, kept["truth"][chosen][:, [4, 9]], atol=RETRAINED)
+    np.testing.assert_allclose(again, kept["truth"][chosen][:, [4, 9]], atol=RETRAINED)  # why: beside its definition
 
 
 def test_the_kept_coefficients_are_those_of_cauchys_way(x64, kept, sketch):

@@ -113,10 +113,11 @@ def _power(p: list[Any], a: float, k: int) -> list[Any]:
 
 def _powers(start: Any, ratio: Any, factors: list[float]) -> list[Any]:
     """``factor_j · start · ratio^j``: one multiplication an order, where XLA would compute a power each."""
-    terms = [start]
-    for _ in factors[1:]:
-        terms.append(terms[-1] * ratio)
-    return [c * x for c, x in zip(factors, terms, strict=True)]
+    terms = []
+    for factor in factors:
+        terms.append(factor * start)
+        start = start * ratio
+    return terms
 
 
 def _ode(y0: Any, k: int, constant: float, linear: float, square: float) -> list[Any]:
