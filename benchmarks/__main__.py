@@ -7,6 +7,7 @@ Everything is a ratio of two things measured side by side in one run, or a size.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -480,7 +481,70 @@ def scaling(names):
     return out
 
 
+def larger(names):
+    """The two-layer microgpt of ``sl.zoo`` (102,784 parameters, 2,000 of the bundled names, minibatches of 32, Adam)
+    in 12 groups, 64 directions, degree 2, float32: RMSE against retraining over the 12 groups and 20 unions of two, 20
+    held-out names, over that of the exact first order. Groups dealt at random, and whole first letters packed into
+    groups of like size. Then the price: time of a direction in a block of 8 over one plain run; memory of a direction
+    in a block (XLA's scratch and output, beyond those of the plain run) over the plain run's own (its parameters,
+    moments and activations), and over parameters and moments alone; time with a store over time without."""
+    work = sl.zoo.larger_microgpt(dtype=jnp.float32)
+    train, n, letters = work.recipe, len(work.labels), work.labels
+    query = work.query(list(range(20)), each=True)
+    load, bin_of = np.zeros(12), np.zeros(26, int)
+    for letter in np.argsort(-np.bincount(letters, minlength=26)):
+        bin_of[letter] = load.argmin()
+        load[bin_of[letter]] += np.sum(letters == letter)
+    groupings = {"random groups": np.random.default_rng(0).permutation(n) % 12, "letters": bin_of[letters]}
+    pairs = list(itertools.combinations(range(12), 2))
+    chosen = np.random.default_rng(1).choice(len(pairs), 20, replace=False)
+    asked = [[g] for g in range(12)] + [list(pairs[i]) for i in chosen]
+    out = {}
+    for what, labels in groupings.items():
+        space = sl.Groups(labels)
+        truth = sl.retrain(train, 1 - space.embed(space.locate(asked)), query, dtype=jnp.float32).astype(np.float64)
+        for kind, options in (("", {}), (", additive", {"additive": True})):
+            made = sl.sketch(train, space, 2, 64, dtype=jnp.float32, progress=False, **options)
+            found = made.predict(query, asked)
+            if not kind:
+                first = found.baseline + found.terms[:, 0] - truth
+                out[f"{what}: rms of the changes, nats"] = _rms(truth - found.baseline)
+                out[f"{what}: RMSE of the exact first order, nats"] = _rms(first)
+            out[f"{what}{kind}: RMSE over that of the exact first order"] = _rms(found.value - truth) / _rms(first)
+            out[f"{what}{kind}: coverage of the 95% interval"] = float(_inside(found, truth).mean())
+
+    ones, space = jnp.ones(n), sl.Groups(groupings["letters"])
+
+    def block(re, im):
+        return jets_along(train, space, ones, series(2), re, im)
+
+    def held(program):
+        memory = program.memory_analysis()
+        return memory.temp_size_in_bytes + memory.output_size_in_bytes
+
+    arrays = directions(0, jnp.arange(8), 12)
+    (plain, _), (eight, _) = compiled(train, ones), compiled(block, *arrays)
+    best = interleaved({"plain": bind(plain, ones), "block": bind(eight, *arrays)}, 3)
+    out["time of a direction over one plain run"] = best["block"] / 8 / best["plain"]
+    beyond = (held(eight) - held(plain)) / 8
+    out["memory of a direction over the plain run's"] = beyond / held(plain)
+    out["memory of a direction over parameters and moments"] = beyond / (
+        3 * sum(leaf.nbytes for leaf in jax.tree.leaves(train.parameters))
+    )
+    seconds = {"with a store": [], "without": []}
+    for _ in range(2):
+        for name, times in seconds.items():
+            with tempfile.TemporaryDirectory() as folder:
+                store = {"store": Path(folder) / "sketch"} if name == "with a store" else {}
+                start = time.perf_counter()
+                sl.sketch(train, space, 2, 16, dtype=jnp.float32, progress=False, **store)
+                times.append(time.perf_counter() - start)
+    out["time with a store over without"] = min(seconds["with a store"]) / min(seconds["without"])
+    return out
+
+
 ROWS = {
+    "larger": larger,
     "scaling": scaling,
     "truth_and_gradient": truth_and_gradient,
     "planning": planning,

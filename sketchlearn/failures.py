@@ -102,3 +102,10 @@ def first_failure(recipe: Any, weights: Any, direction: Any = None, degree: int 
         tuple(int(i) for i in batch if i >= 0),
         tuple(dict.fromkeys(int(i) for i in batch[alone])),
     )
+
+
+def explanation(train: Any, weights: Any, direction: Any = None, degree: int = 3) -> str:
+    """What a run that can tell, as a recipe can, says of the step and the examples at fault; else nothing."""
+    find = getattr(train, "first_failure", None)
+    text = str((find and find(weights, direction, degree)) or "")
+    return f" {text[0].upper()}{text[1:]}" if text else ""

@@ -203,23 +203,26 @@ def check_query(query: Any, parameters: Any) -> Any:
     return answer
 
 
-def check_parameters(parameters: Any, what: str = "training with nothing deleted") -> None:
-    """Refuse a run that is not finite."""
+def check_parameters(
+    parameters: Any, what: str = "training with nothing deleted", why: Callable[[], str] = lambda: ""
+) -> None:
+    """Refuse a run that is not finite; ``why()`` says more."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
         if not np.isfinite(np.asarray(leaf)).all():
-            raise FloatingPointError(f"{what} gives NaN or infinity in {_named(path)}.")
+            raise FloatingPointError(f"{what} gives NaN or infinity in {_named(path)}.{why()}")
 
 
-def check_jets(jets: Any, start: int) -> None:
-    """Refuse jets that are not finite, naming the direction."""
+def check_jets(jets: Any, start: int, why: Callable[[int, int], str] = lambda direction, order: "") -> None:
+    """Refuse jets that are not finite, naming the direction; ``why(direction, order)`` says more."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(jets):
         bad = np.argwhere(~np.isfinite(leaf))
         if len(bad):
+            direction, order = start + int(bad[0][0]), int(bad[0][1]) + 1
             raise FloatingPointError(
-                f"the jet of {_named(path)} is not finite at order {bad[0][1] + 1} along direction "
-                f"{start + bad[0][0]}: training is not differentiable there (a square root of zero?), or its series "
-                f"grows too fast for {leaf.dtype}. Use float64, a lower degree, or a more stable run "
-                "(stability_profile shows how fast the orders grow)."
+                f"the jet of {_named(path)} is not finite at order {order} along direction {direction}: training is "
+                f"not differentiable there (a square root of zero?), or its series grows too fast for {leaf.dtype}. "
+                "Use float64, a lower degree, or a more stable run (stability_profile shows how fast the orders grow)."
+                f"{why(direction, order)}"
             )
 
 

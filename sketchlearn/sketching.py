@@ -16,6 +16,7 @@ from .algebra import series
 from .controls import Alone, run_alone
 from .directions import check_design, directions
 from .errors import check_count, check_degree, check_key
+from .failures import explanation
 from .keeping import InMemory, Kept, OnDisk, arguments_of
 from .meshes import check_mesh, spread
 from .querying import Sketch, measured, push
@@ -136,13 +137,18 @@ def sketch(
     def draw(start: int, size: int) -> tuple[jax.Array, jax.Array]:
         return directions(key, jnp.arange(start, start + size), space.dim, weights.dtype, design)
 
+    def at_fault(direction: int, order: int) -> str:
+        re, im = draw(direction, 1)
+        return explanation(train, base, -space.embed(jax.lax.complex(re[0], im[0])), order)
+
     program: Callable = functools.partial(jets_along, train, space, base, algebra)
+    drawn: Callable = draw
     if mesh is not None:
-        program, draw = spread(mesh, program, draw)
+        program, drawn = spread(mesh, program, draw)
     at_centre: Any = None
     found = in_blocks(
         program,
-        draw,
+        drawn,
         m,
         batch_size,
         "sketching",
@@ -155,9 +161,9 @@ def sketch(
     for start, stop, (at_centre, block) in found:
         if mesh is not None:  # copied from the mesh, whose devices nothing afterwards has to know
             at_centre = jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), at_centre)
-        check_parameters(at_centre)
+        check_parameters(at_centre, why=lambda: explanation(train, base))
         jets = cut(block, stop - start)
-        check_jets(jets, start)
+        check_jets(jets, start, at_fault)
         measurements = {name: push(query, at_centre, [jets]) for name, query in (queries or {}).items()}
         keep.put(start, stop, measurements or jets)
 
@@ -165,7 +171,7 @@ def sketch(
         """The parameters with nothing deleted and at the centre, and what each coordinate does alone."""
         centred = at_centre if at_centre is not None else jax.jit(train)(base)
         plain = centred if start_at is None else jax.jit(train)(weights)
-        check_parameters(plain)
+        check_parameters(plain, why=lambda: explanation(train, weights))
         if not additive:
             return plain, centred, None
         zero = np.zeros(space.dim) if start_at is None else start_at

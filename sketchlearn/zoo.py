@@ -281,11 +281,17 @@ class LayeredGPT(nnx.Module):
 
 
 def larger_microgpt(
-    num_examples: int = 2000, epochs: int = 2, batch_size: int = 32, width: int = 64, seed: int = 0, dtype: Any = None
+    num_examples: int = 2000,
+    epochs: int = 2,
+    batch_size: int = 32,
+    width: int = 64,
+    seed: int = 0,
+    dtype: Any = None,
+    epsilon: float = 1e-3,
 ) -> Workload:
     """microgpt with two layers of width 64, trained in minibatches: 102,784 parameters.
 
-    Adam with β = (0.85, 0.99), rate 0.003 falling linearly to zero, epsilon 1e-4 inside the root.
+    Adam with β = (0.85, 0.99), rate 0.003 falling linearly to zero, epsilon inside the root.
 
     Args:
         num_examples: n, the number of names; 100 others are held out.
@@ -294,6 +300,8 @@ def larger_microgpt(
         width: of the network, a multiple of 4.
         seed: of the names, their order and the initial parameters.
         dtype: float32 or float64; by default the wider one that is enabled.
+        epsilon: what Adam adds to the second moment, positive. It decides how stable the run is: at 1e-4 the series of
+            deleting all names with one first letter no longer converges.
 
     Returns:
         A :class:`Workload`, which can be queried by name.
@@ -307,6 +315,9 @@ def larger_microgpt(
     """
     if check_count("width", width, 4) % 4:
         raise ValueError(f"width must be a multiple of 4, the number of heads, got {width}.")
+    if not epsilon > 0:
+        raise ValueError(f"epsilon must be positive, for the root of zero has no series, got {epsilon!r}.")
     batches = minibatches(num_examples, batch_size, epochs, seed)
-    optimizer = optax.adam(optax.linear_schedule(3e-3, 0.0, len(batches)), b1=0.85, b2=0.99, eps=0.0, eps_root=1e-4)
+    rate = optax.linear_schedule(3e-3, 0.0, len(batches))
+    optimizer = optax.adam(rate, b1=0.85, b2=0.99, eps=0.0, eps_root=epsilon)
     return _on_names(LayeredGPT(nnx.Rngs(seed), width), optimizer, num_examples, batches, seed, dtype)

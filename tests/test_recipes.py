@@ -197,8 +197,9 @@ def test_the_step_and_the_example_that_spoil_a_run_are_named():
     run = sl.Recipe(two_layers, optax.sgd(1e-3), loss, (shifted, TARGETS), BATCHES, initial=START, dtype="float64")
     found = run.first_failure()
     assert (found.step, found.order, found.batch, found.examples) == (1, 0, (3, 4), (4,))
-    with pytest.raises(FloatingPointError, match=r"step 1 \(of 3.*example 4 is not finite"):
-        run(ONES)
+    for attempt in (run, lambda w: sl.sketch(run, sl.Examples(N), 2, 2, progress=False)):
+        with pytest.raises(FloatingPointError, match=r"step 1 \(of 3.*example 4 is not finite"):
+            attempt(ONES)
 
 
 def test_a_series_that_breaks_where_the_run_does_not_is_named():
@@ -210,6 +211,17 @@ def test_a_series_that_breaks_where_the_run_does_not_is_named():
     assert run.first_failure(weights) is None
     found = run.first_failure(weights, REAL, degree=2)
     assert (found.step, found.order, found.examples) == (1, 1, (3,))
+
+
+def test_a_sketch_names_the_step_and_the_example_at_which_its_series_breaks():
+    def root_at_full_weight(model, batch, weights):  # √(1 - w) for the fourth example alone
+        _, y = batch
+        return squared_error(model, batch) * jnp.where(y == TARGETS[3], 1 + jnp.sqrt(1 - weights), 1)
+
+    run = recipe(two_layers, initial=START, loss=root_at_full_weight)
+    assert np.isfinite(jax.tree.leaves(run(ONES))[0]).all()
+    with pytest.raises(FloatingPointError, match=r"order 1 along direction 0: .*step 1 .*example 3 is not finite"):
+        sl.sketch(run, sl.Examples(len(TARGETS)), 2, 2, progress=False)
 
 
 def test_a_root_of_zero_in_the_optimizer_is_the_updates_fault():

@@ -83,3 +83,9 @@ def test_queries_that_make_no_sense_are_refused(of):
     work = sl.zoo.character_model(20, epochs=1)
     with pytest.raises(ValueError, match=r"expected|name"):
         work.query(of)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan")])
+def test_an_epsilon_without_a_series_is_refused(epsilon):
+    with pytest.raises(ValueError, match="epsilon must be positive"):
+        sl.zoo.larger_microgpt(20, epochs=1, batch_size=10, width=8, epsilon=epsilon)
