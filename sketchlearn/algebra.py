@@ -242,6 +242,11 @@ def _scale_orders(algebra: Algebra, parts: Any, factor: Callable) -> Any:
 def stack_coefficients(algebra: Algebra, x: Any) -> jax.Array:
     """A jet (or a constant) as one array with leading axis ``degree + 1``, complex if the algebra is."""
     jet = x if isinstance(x, Jet) else Jet(jnp.asarray(x), algebra.zeros(x))
+    if algebra.complex and jnp.iscomplexobj(jet.primal):
+        raise TypeError(
+            "the function returns complex numbers, whose coefficients along complex directions would mix two imaginary "
+            "units: return its real and its imaginary part as two arrays, or take real directions."
+        )
     first = jet.primal[None]
     parts = jet.parts if isinstance(algebra, StackedSeries) else jnp.stack([jnp.stack(p) for p in jet.parts])
     if not algebra.complex:

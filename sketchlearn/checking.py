@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _jax_compat as compat
-from .errors import check_count, check_degree, check_dtype
+from .errors import check_count, check_degree, check_dtype, check_finite
+from .running import check_query
 from .spaces import Examples
 from .stability import StabilityProfile, stability_profile
 from .taylor import piecewise_report
@@ -163,6 +164,8 @@ def check(
     if not callable(train):
         raise TypeError(f"train must be a function of the weights, got {type(train).__name__}.")
     weights = _weights(train, weights)
+    if query is not None and not callable(query):
+        raise TypeError(f"query must be a function of the trained parameters, got {type(query).__name__}.")
     try:
         remarks, outputs = survey(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
     except Exception as error:  # whatever the user's program raises is what there is to report
@@ -176,6 +179,8 @@ def check(
         if len(unseen):
             findings.append(_plain("unseen examples", f"{len(unseen)} of {len(weights)}, the first is {unseen[0]}"))
     report = CheckReport(tuple(findings), None, None, sum(s.size for s, _ in _pairs(outputs)))
+    if query is not None and report.ok:
+        check_query(query, jax.eval_shape(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype)))
     short = train.shortened(steps) if hasattr(train, "shortened") else train
     if report.ok and (stability or (stability is None and hasattr(train, "shortened"))):
         report = _after_running(report, short, weights, query, degree, num_directions)
@@ -194,6 +199,7 @@ def _weights(train: Callable, weights: Any) -> jax.Array:
     weights = jnp.asarray(weights)
     if weights.ndim != 1 or not jnp.issubdtype(weights.dtype, jnp.floating):
         raise TypeError(f"weights must be n or floating of shape (n,), got {weights.dtype} of shape {weights.shape}.")
+    check_finite("weights", weights)
     return weights
 
 

@@ -38,6 +38,8 @@ def checkpointed_scan(step: Callable, carry: Any, xs: Any, segment: int | None =
 
     Source: Griewank and Walther, "Evaluating Derivatives", 2nd ed. (2008), chapter 12, with one level of checkpoints.
     """
+    if not callable(step):
+        raise TypeError(f"step must be a function (carry, x) -> (carry, y), got {type(step).__name__}.")
     leaves = jax.tree.leaves(xs)
     if not leaves or any(jnp.ndim(leaf) < 1 for leaf in leaves):
         raise ValueError("xs must hold at least one array with a leading axis of steps.")

@@ -18,15 +18,14 @@ import matplotlib
 import numpy as np
 
 from . import cli_stores, comparison, evaluation, figures, microgpt
+from .cli_stores import announce
 from .errors import StoreError, UnsupportedPrimitive
-from .pilot import rough_estimate
 from .planning import plan
 from .querying import ESTIMATORS
 from .sketching import sketch
 from .spaces import Examples
 from .stability import SERIES_LIMIT
 from .taylor import cauchy_coefficients, taylor_coefficients
-from .wording import duration, size
 
 VERSION = version("sketchlearn")
 TEST_NAMES = ["max", "alexa", "maya", "oliver"]
@@ -190,7 +189,9 @@ def _figure(args: argparse.Namespace) -> dict[str, Any]:
         experiment = microgpt.paper_experiment(args.names, num_examples=args.examples)
         if args.number == 1:
             degree, m = _default(args.degree, 100), _default(args.directions, 12)
-            _announce(args, experiment, degree, m, circles=degree > SERIES_LIMIT)
+            announce(
+                args, experiment.train, Examples(experiment.num_examples), degree, m, circles=degree > SERIES_LIMIT
+            )
             profile = figures.stability_figure(experiment, degree, m, args.seed, args.query, show)
             report: dict[str, Any] = {
                 "log2_norms": np.log2(np.maximum(profile.norms, 1e-300)),
@@ -206,7 +207,7 @@ def _figure(args: argparse.Namespace) -> dict[str, Any]:
                 curves = [figures.taylor_figure(experiment, _default(args.degree, 6), args.query)]
             else:
                 degree, m = _default(args.degree, 3), _default(args.directions, 500)
-                _announce(args, experiment, degree, m)
+                announce(args, experiment.train, Examples(experiment.num_examples), degree, m)
                 curves = figures.sketch_figure(
                     experiment, degree, m, args.seed, args.query, args.estimator, progress=show
                 )
@@ -222,21 +223,6 @@ def _figure(args: argparse.Namespace) -> dict[str, Any]:
     _save(args, f"figure{args.number}", ax.figure, report)
     _say(args, f"done in {report['seconds']:.0f} s")
     return report
-
-
-def _announce(args: argparse.Namespace, experiment: Any, degree: int, m: int, circles: bool = False) -> None:
-    """Before a long run: what it may cost."""
-    if args.quiet:
-        return
-    cost = rough_estimate(experiment.train, Examples(experiment.num_examples), degree, m, circles)
-    disk = f", {size(cost.disk_bytes)} of jets" if cost.disk_bytes else ""
-    print(
-        f"{m} directions of degree {degree}: {duration(cost.low_seconds)} to {duration(cost.high_seconds)}, "
-        f"{size(cost.peak_bytes)} of memory for arrays{disk}. (Counted from one plain training; `sketchlearn plan` "
-        "runs a pilot, and says what error to expect.)",
-        file=sys.stderr,
-        flush=True,
-    )
 
 
 def _plan(args: argparse.Namespace) -> dict[str, Any]:

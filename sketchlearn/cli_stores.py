@@ -16,9 +16,12 @@ import numpy as np
 from . import microgpt
 from .errors import StoreError
 from .keeping import open_sketch
+from .pilot import rough_estimate
 from .querying import ESTIMATORS
 from .sketching import sketch
-from .spaces import Examples, Groups, Space
+from .spaces import Examples, Groups, Space, from_description
+from .storage import Store
+from .wording import duration, size
 
 
 class Run(NamedTuple):
@@ -63,6 +66,23 @@ def add_to(commands: Any) -> list[argparse.ArgumentParser]:
     return [making, asking]
 
 
+def announce(
+    args: argparse.Namespace, train: Callable, space: Space, degree: int, m: int, circles: bool = False
+) -> None:
+    """Before a long run: what it may cost."""
+    if args.quiet:
+        return
+    cost = rough_estimate(train, space, degree, m, circles)
+    disk = f", {size(cost.disk_bytes)} of jets" if cost.disk_bytes else ""
+    print(
+        f"{m} directions of degree {degree}: {duration(cost.low_seconds)} to {duration(cost.high_seconds)}, "
+        f"{size(cost.peak_bytes)} of memory for arrays{disk}. (Counted from one plain training; `sketchlearn plan` "
+        "runs a pilot, and says what error to expect.)",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
 def _sketch(args: argparse.Namespace) -> dict[str, Any]:
     run = _program(args)
     space: Space = Examples(run.num_examples)
@@ -70,6 +90,7 @@ def _sketch(args: argparse.Namespace) -> dict[str, Any]:
         if run.experiment is None:
             raise ValueError("--groups are the first letters of microgpt's names; for your own program use Python.")
         space = Groups([name[0] for name in run.experiment.names])
+    announce(args, run.train, space, args.degree, args.directions)
     made = sketch(
         run.train, space, args.degree, args.directions, args.seed, args.batch_size, progress=not args.quiet,
         store=args.store, additive=args.additive, centre=args.centre, shard=_shard(args.shard), repair=args.repair,
@@ -88,11 +109,10 @@ def _sketch(args: argparse.Namespace) -> dict[str, Any]:
 
 def _predict(args: argparse.Namespace) -> dict[str, Any]:
     run = _program(args)
+    stored = from_description(Store(args.store).arguments["space"]).num_examples
+    if stored != run.num_examples:
+        raise ValueError(f"the store is of {stored} examples, not {run.num_examples}: give --examples as then.")
     made = open_sketch(args.store, run.train)
-    if made.space.num_examples != run.num_examples:
-        raise ValueError(
-            f"the store is of {made.space.num_examples} examples, not {run.num_examples}: give --examples as then."
-        )
     if any(":" in name for name in args.query):
         if len(args.query) > 1:
             raise ValueError("one MODULE:FUNCTION at a time: let it return an array for several outputs.")

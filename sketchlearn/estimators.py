@@ -122,8 +122,8 @@ def significant(found: Terms, known: np.ndarray | None = None) -> np.ndarray:
     """Which orders to use, (B, k, Q): all before the first that is lost in noise; always the first.
 
     An order is kept if its size exceeds its standard error, and if that error is below a quarter of the largest
-    term so far: terms that decay are no larger than that, so a noisier estimate would add more noise than it
-    removes truncation.
+    term so far, itself included: terms that decay are no larger than those before, so a noisier estimate would add
+    more noise than it removes truncation; and a term that is four times its error is there, whatever came before.
 
     Args:
         found: the estimates.
@@ -131,10 +131,10 @@ def significant(found: Terms, known: np.ndarray | None = None) -> np.ndarray:
     """
     errors, size = standard_errors(found), np.abs(found.terms)
     ok = size >= errors
-    before = np.maximum.accumulate(size, 1)[:, :-1]
+    largest = np.maximum.accumulate(size, 1)
     if known is not None:
-        before = np.maximum(before, np.abs(known)[:, None])
-    ok[:, 1:] &= errors[:, 1:] <= before / 4
+        largest = np.maximum(largest, np.abs(known)[:, None])
+    ok &= errors <= largest / 4
     ok[:, 0] = True
     return np.cumprod(ok, axis=1).astype(bool)
 
@@ -167,7 +167,7 @@ def truncation(
 
     last, before = at(count - 1), at(count - 2)
     comparable = count > lowest
-    decays = ~comparable | (last < before)
+    decays = ~comparable | (last < before) | (last == 0)
     slow = comparable & (last > DECAY * before)
     rate = np.where(slow, np.minimum(last / np.where(before > 0, before, 1), 1.0), DECAY)
     if first is not None:

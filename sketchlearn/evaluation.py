@@ -102,6 +102,11 @@ def evaluate(
 
     Source: the linear datamodelling score is of Park et al., "TRAK" (2023), arXiv:2303.14186.
     """
+    for what, given in (("methods", methods), ("deletions", deletions)):
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{what} must be a dict from names, got {type(given).__name__}.")
+    if not isinstance(bank, RetrainBank):
+        raise TypeError(f"bank must be a RetrainBank, the truth to compare with, got {type(bank).__name__}.")
     if not methods or not deletions:
         raise ValueError("give at least one method and one set of deletions.")
     if not 0 < level < 1:

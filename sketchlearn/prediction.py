@@ -29,6 +29,7 @@ class Prediction:
         warnings: what the reader should know, in words.
         known: the part of the change that was trained for, not estimated: the step to the centre, and what each
             coordinate does alone; 0 for a plain sketch.
+        how: (k,), how each order was estimated, in words.
     """
 
     value: np.ndarray
@@ -41,6 +42,7 @@ class Prediction:
     orders_used: np.ndarray
     warnings: tuple[str, ...]
     known: np.ndarray | float = 0.0
+    how: tuple[str, ...] = ()
 
     def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper end: ``value ± z · sqrt(standard_error² + truncation²)``, z the normal quantile."""

@@ -209,19 +209,30 @@ class Sketch:
             raise ValueError("control needs the parameters, and this sketch keeps queries instead.")
         controlled = self._control(seen.query, c, at) if control and seen.query else np.zeros((len(at), *c.shape[1:]))
         powers = estimators.powers(self.directions, at, self.degree, interactions=seen.alone is not None)
+        how, notes = [estimator.replace("_", " ")] * self.degree, []
         if estimator == "median_of_means":
             groups = estimators.groups_for(failure, self.num_directions)
+            if (reached := math.exp(-groups / 8)) > failure:
+                notes.append(
+                    f"{self.num_directions} directions make {groups} groups, which guarantee a failure probability of "
+                    f"{reached:.2g}, not {failure:g}: use more directions."
+                )
             found = estimators.median_of_means(powers, c, self.space.dim, groups)
         elif estimator == "mean":
             found = estimators.mean(powers, c, self.space.dim)
         else:
             orders = 1 if estimator == "least_squares" else self.degree
             rounding = float(np.finfo(seen.coefficients.dtype).eps)
-            fits = [self._fit(r, c[:, r - 1], at, rounding, fitted=r <= orders) for r in range(1, self.degree + 1)]
+            made = [self._fit(r, c[:, r - 1], at, rounding, fitted=r <= orders) for r in range(1, self.degree + 1)]
+            fits, how = [fit for fit, _ in made], [text for _, text in made]
             found = estimators.with_fits(powers, fits, self.space.dim)
         found = found._replace(terms=found.terms + controlled)
         if control and found.change is not None:
             found = found._replace(change=found.change + controlled.sum(1))
+        if seen.alone:
+            how[0] = "each coordinate run alone"
+        elif first is not None:
+            how[0] = "the gradient given"
         if first is not None and not seen.alone:
             found.terms[:, 0] = at @ first
             if found.change is not None:
@@ -234,9 +245,10 @@ class Sketch:
         asked = {"auto": self.degree, "kernel": self.degree, "least_squares": 1}.get(estimator, 0)  # orders to fit
         unfitted = [r for r in range(1, asked + 1) if self._too_costly(r)]
         if unfitted:
-            note = f"orders {unfitted} are averaged, not fitted: more than {MOST_EQUATIONS} equations would be solved."
-            prediction = dataclasses.replace(prediction, warnings=(*prediction.warnings, note))
-        return prediction
+            notes.append(
+                f"orders {unfitted} are averaged, not fitted: more than {MOST_EQUATIONS} equations would be solved."
+            )
+        return dataclasses.replace(prediction, warnings=(*prediction.warnings, *notes), how=tuple(how))
 
     def _sizes(self, seen: Measured, gradient: np.ndarray | None, at: np.ndarray) -> np.ndarray | None:
         """The size of the first order without cancellation, (B, Q), where it is known: what truncation is judged by.
@@ -309,17 +321,22 @@ class Sketch:
         check_finite("gradient", array)
         return array.reshape(self.space.dim, -1)
 
-    def _fit(self, order: int, coefficients: np.ndarray, z: np.ndarray, rounding: float, fitted: bool) -> Fitted:
+    def _fit(
+        self, order: int, coefficients: np.ndarray, z: np.ndarray, rounding: float, fitted: bool
+    ) -> tuple[Fitted, str]:
         """The fit of one order that leaves least: with all coordinates alike, or scaled by what they do; or none."""
         if not fitted or self._too_costly(order):
             nothing = np.zeros((len(z), coefficients.shape[1]))
-            return Fitted(nothing, coefficients, nothing)
-        best = self._interpolant(order, False).fit(coefficients, z, rounding)
-        if order > 1 and not self._interpolant(order, False).determined:
+            return Fitted(nothing, coefficients, nothing), "mean"
+        plain = self._interpolant(order, False)
+        best = plain.fit(coefficients, z, rounding)
+        how = "solved for" if plain.determined else "kernel, and the mean of what it leaves"
+        if order > 1 and not plain.determined:
             other = self._interpolant(order, True).fit(coefficients, z, rounding)
             better = (np.abs(other.residuals) ** 2).sum(0) < (np.abs(best.residuals) ** 2).sum(0)
             best = Fitted(*(np.where(better, a, b) for a, b in zip(other, best, strict=True)))
-        return best
+            how += f"; coordinates scaled by their first order in {better.sum()} of {len(better)} outputs"
+        return best, how
 
     def _too_costly(self, order: int) -> bool:
         """Whether a fit of this order would take more equations than can be solved in seconds."""

@@ -308,6 +308,8 @@ def seed_noise(
         >>> changes.tolist()
         [[-1.0, -2.0], [-2.0, -4.0]]
     """
+    if not callable(make_train):
+        raise TypeError(f"make_train must be a function of a seed, got {type(make_train).__name__}.")
     x = np.atleast_2d(deletion_vectors(delete, num_examples))
     rows = np.concatenate([np.ones((1, num_examples)), 1 - x])
     out = []

@@ -181,6 +181,11 @@ def check_train(train: Callable, weights: Any) -> Any:
     shapes = _shapes(train, weights, f"train failed on weights of shape {weights.shape} and dtype {weights.dtype}")
     if not jax.tree.leaves(shapes):
         raise TypeError("train returned nothing: it must return the trained parameters.")
+    if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in jax.tree.leaves(shapes)):
+        raise TypeError(
+            "train returns complex numbers, whose jets along complex directions would mix two imaginary units: return "
+            "their real and imaginary parts as two arrays."
+        )
     return shapes
 
 

@@ -239,9 +239,11 @@ class Groups:
         z = x[..., first]
         wrong = np.unique(np.nonzero(z[..., self.membership] != x)[-1])
         if len(wrong):
+            groups = [self.names[g] for g in np.unique(self.membership[wrong])]
             raise ValueError(
-                "the deletion is not a union of whole groups: it treats the members of group "
-                f"{self.names[self.membership[wrong[0]]]!r} differently (example {int(wrong[0])}, among others)."
+                "the deletion is not a union of whole groups: it treats the members of "
+                f"{groups[:10]}{' ...' if len(groups) > 10 else ''} differently. {len(wrong)} examples are treated "
+                f"otherwise than the first of their group: {wrong[:10].tolist()}{' ...' if len(wrong) > 10 else ''}."
             )
         return z
 

@@ -174,8 +174,12 @@ def test_survey_agrees_with_the_report_of_a_run_on_which_places_are_piecewise():
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [((3, N), TypeError), ((lambda w: w,), TypeError), ((lambda w: w, 0), ValueError), ((jnp.sin, [[1.0]]), TypeError)],
-)
+    [
+        ((3, N), TypeError), ((lambda w: w,), TypeError), ((lambda w: w, 0), ValueError),
+        ((jnp.sin, [[1.0]]), TypeError), ((jnp.sin, [1.0, np.nan]), ValueError), ((jnp.sin, N, 3), TypeError),
+        ((jnp.sin, N, jnp.argmax), TypeError),
+    ],
+)  # fmt: skip
 def test_bad_arguments_are_refused(arguments, error):
-    with pytest.raises(error, match=r"must be|not known"):
+    with pytest.raises(error, match=r"must be|not known|returns real floating-point numbers"):
         sl.check(*arguments)

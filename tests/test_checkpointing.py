@@ -67,3 +67,8 @@ def test_the_trajectory_begins_at_the_start_and_passes_through_what_shorter_runs
 def test_steps_that_cannot_be_counted_are_refused(xs):
     with pytest.raises(ValueError, match=r"leading axis"):
         sl.checkpointed_scan(step, jnp.zeros(3), xs)
+
+
+def test_a_step_that_is_no_function_is_refused():
+    with pytest.raises(TypeError, match="step must be a function"):
+        sl.checkpointed_scan(3, jnp.zeros(3), jnp.ones(3))

@@ -134,6 +134,9 @@ def test_a_method_is_asked_for_its_sets_only():
     ("arguments", "error", "message"),
     [
         ({"methods": {}}, ValueError, "at least one method"),
+        ({"methods": [Fixed(-EFFECTS, 0.0)]}, TypeError, "methods must be a dict from names, got list"),
+        ({"deletions": [[0]]}, TypeError, "deletions must be a dict"),
+        ({"bank": 3}, TypeError, "bank must be a RetrainBank"),
         ({"methods": {"a": lambda: 3}}, TypeError, "no predict"),
         ({"names": ["a"]}, ValueError, "2 outputs, but 1 names"),
         ({"only": {"x": ["single"]}}, ValueError, "neither methods nor sets"),

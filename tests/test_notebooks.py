@@ -1,5 +1,8 @@
 """Guards that keep the comparison of notebooks meaningful: nbval skips a cell that was never executed."""
 
+import ast
+import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -50,3 +53,32 @@ class TestNotebook:
         for c in code_cells(path):
             assert not c.source.rstrip().endswith(";"), "nbval shows the output after a trailing semicolon"
             assert max(map(len, c.source.splitlines()), default=0) <= 79, c.source
+
+
+def test_the_measured_numbers_of_the_scaling_chapter_are_those_of_the_benchmarks():
+    """What that chapter types, because it takes an hour to measure, is what `python -m benchmarks` wrote down."""
+    root = Path(__file__).parents[1]
+    results = json.loads((root / "benchmarks/results.json").read_text(encoding="utf-8"))
+    figures = {row: entry["figures"] for row, entry in results.items()}
+    typed = {}
+    for cell in code_cells(root / "notebooks/12_scaling.ipynb"):
+        for line in ast.parse(cell.source).body:
+            if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
+                try:
+                    typed[line.targets[0].id] = ast.literal_eval(line.value)
+                except ValueError:
+                    continue
+
+    def rounded(value):
+        return float(f"{value:.3g}")
+
+    one = figures["one_direction"]
+    assert typed["batch"] == [rounded(one[f"degree {k}, a block of 128, over plain"]) for k in (1, 2, 3)]
+    assert typed["split"] == [rounded(one[f"degree {k}, over plain run in 2 lanes too"]) for k in (1, 2, 3)]
+    ratio = "RMSE over that of the exact first order"
+    assert typed["ratio"] == [rounded(figures["larger"][f"{name}: {ratio}"]) for name in typed["names"]]
+    sizes = {}
+    for label, value in figures["scaling"].items():
+        if found := re.match(r"(time|memory), (.*) = (\d+), over \d+$", label):
+            sizes.setdefault(found[2], {}).setdefault(int(found[3]), []).append(rounded(value))
+    assert {name: {s: list(v) for s, v in grid.items()} for name, grid in typed["measured"].items()} == sizes

@@ -148,6 +148,7 @@ def test_seed_noise_is_the_spread_of_changes_not_of_values():
         (lambda: sl.RetrainBank(None, quadratic, {}), TypeError, r"pass space=sketchlearn.Examples\(n\)"),
         (lambda: sl.RetrainBank(None, quadratic, {"f": quadratic}, sl.Examples(4)), TypeError, "JSON"),
         (lambda: sl.seed_noise(lambda s: quadratic, [], total, [0], 4), ValueError, "at least one seed"),
+        (lambda: sl.seed_noise(3, [1], total, [0], 4), TypeError, "make_train must be a function"),
     ],
 )
 def test_what_cannot_be_retrained_is_refused(call, error, message):

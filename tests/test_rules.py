@@ -783,6 +783,30 @@ def test_series_on_a_kink_is_the_one_of_the_piece_that_was_decided_for(name, i):
     assert_same_coefficients(got, sl.taylor_coefficients(case.piece, case.kink, direction, DEGREE), rtol=1e-13)
 
 
+@pytest.mark.parametrize("method", ["series", "cauchy"])
+@pytest.mark.parametrize(
+    ("function", "way_out"),
+    [
+        (lambda x: x.at[0].apply(lambda y: y**3), r"x\.at\[index\]\.set\(f\(x\[index\]\)\)"),
+        (lambda x: jnp.sign(x + 1j * (1 - x)).real, r"z / jnp\.sqrt\(z\.real\*\*2 \+ z\.imag\*\*2\)"),
+    ],
+    ids=["apply", "sign of complex"],
+)
+def test_what_jax_itself_differentiates_wrongly_is_refused_with_a_way_out(function, way_out, method):
+    with pytest.raises(sl.UnsupportedPrimitive, match=rf"(?s)test_rules.py.*Way out: write {way_out}"):
+        sl.taylor_coefficients(function, v(0.3, 0.6), v(1.0, 0.5), 2, method=method)
+
+
+def test_asking_for_nan_is_no_decision():
+    assert not any(sl.piecewise_report(jnp.median, v(3.3, 2.2, 1.1, 0.7)).values())
+    assert sl.piecewise_report(lambda x: jnp.where(jnp.isnan(x), 0, x), v(1.0, 2.0)) == {}
+
+
+def test_a_tie_with_the_first_that_is_not_chosen_is_counted():
+    for values, count in [((3.0, 2.0, 2.0, 0.0), 1), ((3.0, 2.0, 1.0, 1.0), 0), ((2.0, 2.0, 2.0, 0.0), 2)]:
+        assert decisions(lambda x: lax.top_k(x, 2)[0], v(*values), "top_k") == [count]
+
+
 def test_report_names_the_place_of_the_decision():
     (place,) = sl.piecewise_report(lambda x: jnp.maximum(x, 0.0), v(1.0, 2.0))
     assert "test_rules.py" in place

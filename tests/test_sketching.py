@@ -386,6 +386,47 @@ def test_auto_keeps_what_is_clear_without_a_warning(many):
     assert found.warnings == ()
 
 
+def test_a_first_order_that_vanishes_does_not_hide_a_clear_second():
+    made = sl.sketch(lambda w: w, sl.Examples(6), degree=3, num_directions=100, progress=False)
+    found = made.predict(lambda w: jnp.sum((w - 1) ** 2), [3, 4])  # how far the parameters moved
+    assert found.orders_used.all()
+    assert found.value == pytest.approx(2, rel=1e-12)  # 200 equations for 21 and 56 unknowns: rounding
+    assert found.warnings == ()
+
+
+def test_terms_that_are_exactly_zero_decay():
+    made = sl.sketch(lambda w: w, sl.Examples(6), degree=3, num_directions=100, progress=False)
+    found = made.predict(lambda w: w @ jnp.arange(6.0), [3, 4])
+    assert found.warnings == ()
+    alone = sl.sketch(lambda w: w.sum() ** 3, sl.Examples(6), 3, 100, progress=False, additive=True)
+    one = alone.predict(lambda p: p, [2])
+    np.testing.assert_array_equal(one.terms, 0)
+    assert not any("decay" in text for text in one.warnings)
+
+
+def test_a_median_that_cannot_promise_what_was_asked_says_what_it_can():
+    made = sl.sketch(lambda w: w.sum(), sl.Examples(3), 1, num_directions=40, progress=False)
+    found = made.predict(lambda p: p, [0], "median_of_means")  # 24 groups would be needed for 5%, 20 can be made
+    assert any(f"guarantee a failure probability of {math.exp(-20 / 8):.2g}, not 0.05" in w for w in found.warnings)
+    met = made.predict(lambda p: p, [0], "median_of_means", failure=0.1)
+    assert not any("guarantee" in w for w in met.warnings)
+
+
+def test_a_prediction_says_how_each_order_was_estimated():
+    learner = Polynomial(n=12, outputs=2)
+    made = sl.sketch(learner.train, sl.Examples(12), degree=3, num_directions=40, progress=False)
+    for e in ("mean", "median_of_means"):
+        assert made.predict(learner.query, [0], e).how == (e.replace("_", " "),) * 3
+    assert made.predict(learner.query, [0], "least_squares").how == ("solved for", "mean", "mean")
+    one, two, three = made.predict(learner.query, [0]).how  # 80 equations for 12, 78 and 364 unknowns
+    assert (one, two) == ("solved for", "solved for")
+    assert three.startswith("kernel, and the mean of what it leaves; coordinates scaled")
+    gradient = sl.gradient(learner.train, learner.query, sl.Examples(12))
+    assert made.predict(learner.query, [0], gradient=gradient).how[0] == "the gradient given"
+    additive = sl.sketch(learner.train, sl.Examples(12), 3, 40, progress=False, additive=True)
+    assert additive.predict(learner.query, [0]).how[0] == "each coordinate run alone"
+
+
 def test_terms_that_grow_are_warned_about(many):
     learner, made, x, _ = many
     found = made.predict(learner.query, 100 * x[0])
@@ -465,6 +506,7 @@ BAD_SKETCH = {
         r"train failed on weights of shape \(3,\) and dtype float64 \(TypeError: cannot reshape",
     ),
     "train returns integers": ({"train": lambda w: jnp.arange(3)}, TypeError, "dtype int64, which has no Taylor"),
+    "train returns complex numbers": ({"train": lambda w: w * 1j}, TypeError, "real and imaginary parts as two"),
     "train returns nothing": ({"train": lambda w: None}, TypeError, "must return the trained parameters"),
     "training diverges": (
         {"train": lambda w: {"fine": w, "bad": jnp.log(w - 2)}},

@@ -154,6 +154,10 @@ def test_the_points_precision_is_kept(dtype, method):
 def test_a_wider_direction_is_refused_rather_than_narrowed():
     with pytest.raises(TypeError, match="drop digits silently"):
         sl.taylor_coefficients(jnp.exp, jnp.float32(0.5), jnp.float64(1.0), 3)
+    point = (jnp.float32(0.5), jnp.ones(2, jnp.float32))
+    with pytest.raises(TypeError, match=r"direction\[1\] has dtype float64"):  # not the first leaf alone
+        sl.taylor_coefficients(lambda p: p[0] * p[1], point, (1.0, np.array([1 / 3, 1 / 3])), 1)
+    assert sl.taylor_coefficients(jnp.exp, jnp.float32(0.5), 1, 3).dtype == jnp.float32  # a Python number has no dtype
 
 
 # --- composition, constants, pytrees ---------------------------------------------
@@ -165,6 +169,12 @@ def test_pushing_forward_is_composition():
     outer = sl.taylor.push_forward(lambda y: jnp.exp(y).sum(), inner)
     whole = sl.taylor_coefficients(lambda x: jnp.exp(jnp.sin(x)).sum(), jnp.array([0.2, 0.5]), jnp.array([1.0, 1j]), 5)
     np.testing.assert_allclose(outer, whole, rtol=1e-13)  # the same arithmetic in the same order
+
+
+@pytest.mark.parametrize("coefficients", [3.0, {}, [np.ones(3), 1.0]])
+def test_what_has_no_axis_of_orders_is_not_pushed_forward(coefficients):
+    with pytest.raises(ValueError, match="leading axis of orders"):
+        sl.taylor.push_forward(lambda x: x, coefficients)
 
 
 def test_random_numbers_are_constants():
@@ -210,6 +220,7 @@ def test_under_vmap_the_primal_is_computed_once():
         ({"method": "forward"}, ValueError, '"series" or "cauchy"'),
         ({"f": 3}, TypeError, "must be a function"),
         ({"f": lambda x: jnp.arange(3)}, TypeError, "dtype int32"),
+        ({"f": lambda x: x * 1j, "direction": np.full(2, 1j, np.complex64)}, TypeError, "two imaginary units"),
         ({"point": np.array([1, 2])}, TypeError, "floating-point"),
         ({"point": np.array([1.0, np.nan])}, ValueError, "finite"),
         ({"direction": np.array([1.0, np.inf], np.float32)}, ValueError, "finite"),

@@ -109,10 +109,10 @@ var sketchlearnDelete = (function () {
           var factor = Math.pow(share, r + 1);
           terms.push(test.terms[r] * factor);
           errors.push(Math.sqrt(Math.max(0, test.covariance[r][r])) * factor);
-          // an order is used if it exceeds its error, and if that is below a quarter of the largest term before
+          // an order is used if it exceeds its error, and if that is below a quarter of the largest term so far
           var size = Math.abs(terms[r]);
-          if (r) ok = ok && size >= errors[r] && errors[r] <= largest / 4;
           largest = Math.max(largest, size);
+          if (r) ok = ok && size >= errors[r] && errors[r] <= largest / 4;
           used.push(ok);
           if (ok) { change += terms[r]; count++; }
         }
@@ -123,7 +123,7 @@ var sketchlearnDelete = (function () {
         }
         // what is left out: the used terms, continued by one order
         var last = Math.abs(terms[count - 1]), before = count > 1 ? Math.abs(terms[count - 2]) : 0;
-        var decays = count < 2 || last < before, rate = DECAY;
+        var decays = count < 2 || last < before || last === 0, rate = DECAY;
         if (count > 1 && last > DECAY * before) rate = Math.min(before > 0 ? last / before : last, 1);
         var truncation = 0;
         for (r = 0; r < count; r++) {
@@ -440,7 +440,7 @@ if (typeof document !== "undefined") (function () {
         var without = now.filter(function (p) { return !p.used[r] && p.used[r - 1]; });
         if (without.length) out.push((r + 1 < data.degree ? "Orders from " + (r + 1) + " on are" : "Order " + (r + 1) +
           " is") + " dropped for " + listed(without.map(function (p) { return p.test; })) + ": its noise is larger " +
-          "than it, or than a quarter of the largest term before. The interval allows for what is then missing.");
+          "than it, or than a quarter of the largest term so far. The interval allows for what is then missing.");
       }
       var grow = now.filter(function (p) { return !p.decays; }).map(function (p) { return p.test; });
       if (grow.length) out.push("The terms do not decay for " + listed(grow) + ": the deletion may lie outside the " +

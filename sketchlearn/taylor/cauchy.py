@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..algebra import Jet, Point
-from ..errors import PrecisionWarning, check_degree, is_tracer
+from ..errors import PrecisionWarning, check_count, check_degree, is_tracer
 from ..lanes import lanes, side_by_side
 from .interpreter import Context
 from .transform import check_line, evaluate, is_jet
@@ -95,7 +95,9 @@ def cauchy_coefficients(
             'use method="series" there.'
         )
     point, direction, is_complex = check_line(point, direction)
-    num_points = CHUNK * max(1, math.ceil(1.1 * degree / CHUNK)) if num_points is None else num_points
+    if num_points is None:
+        num_points = CHUNK * max(1, math.ceil(1.1 * degree / CHUNK))
+    num_points = check_count("num_points", num_points)
     if num_points <= degree:
         raise ValueError(f"num_points must exceed the degree, got {num_points} points for degree {degree}.")
     fixed = [] if radius is None else [float(rho) for rho in np.ravel(radius)]

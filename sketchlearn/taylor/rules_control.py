@@ -220,7 +220,8 @@ def _custom_jvp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     if function := STAND_INS.get(compat.function_name(eqn.params)):
         return _stand_in(ctx, eqn, inputs, function)
     if isinstance(ctx.algebra, Point):  # a finite step has no derivative rule: the body is continued instead
-        return ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
+        with ctx.within(eqn):
+            return ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
     return through_jvp(ctx, eqn, inputs)
 
 

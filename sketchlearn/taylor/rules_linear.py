@@ -12,6 +12,7 @@ from jax import lax
 
 from .. import _jax_compat as compat
 from ..algebra import Jet, primal
+from ..errors import UnsupportedPrimitive
 from .analytic import RECIPROCAL
 from .interpreter import Context
 from .registry import register
@@ -40,11 +41,23 @@ def _linear(ctx: Context, eqn: Any, *inputs: Any, **params: Any) -> list[Any]:
 
 LINEAR = """
     neg reduce_sum transpose reshape broadcast_in_dim squeeze slice rev concatenate pad stack unstack tile name copy
-    cumsum dynamic_slice dynamic_update_slice scatter scatter-add scatter-sub split real imag complex conj fft
+    cumsum dynamic_slice dynamic_update_slice scatter-add scatter-sub split real imag complex conj fft
     reduce_window_sum reduce_precision optimization_barrier sharding_constraint device_put
 """
 for _name in LINEAR.split():
     register(_name, "linear", _linear)
+
+
+def _scatter(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
+    if eqn.params.get("update_jaxpr") is not None:
+        raise UnsupportedPrimitive(
+            "Cannot expand x.at[index].apply(f) in a power series: JAX has no derivative of it.\n"
+            f"  It is used at {ctx.where(eqn)}.\n  Way out: write x.at[index].set(f(x[index]))."
+        )
+    return _linear(ctx, eqn, *inputs)
+
+
+register("scatter", "linear", _scatter, "x.at[i].set; x.at[i].apply(f) is refused")
 
 
 def spread(ctx: Context, x: Any, shape: tuple[int, ...]) -> Jet:

@@ -97,9 +97,30 @@ def _flat(at_kink: Any) -> Any:
 for _name in ("floor", "ceil"):
     register(_name, "constant", _flat(lambda x: x == jnp.floor(x)), "derivative zero between the jumps, recorded")
 register("round", "constant", _flat(lambda x: 2 * x == jnp.floor(2 * x)), "derivative zero between the jumps, recorded")
-register("sign", "constant", _flat(lambda x: x == 0), "derivative zero between the jumps, recorded")
+_sign_of_real = _flat(lambda x: x == 0)
+
+
+def _sign(ctx: Context, eqn: Any, x: Any) -> list[Any]:
+    if jnp.iscomplexobj(primal(x)):
+        raise UnsupportedPrimitive(
+            "Cannot expand sign of a complex array in a power series: z / |z| is not analytic.\n"
+            f"  It is used at {ctx.where(eqn)}.\n  Way out: write z / jnp.sqrt(z.real**2 + z.imag**2)."
+        )
+    return _sign_of_real(ctx, eqn, x)
+
+
+register("sign", "constant", _sign, "derivative zero between the jumps, recorded")
+_compared = _flat(lambda x, y: x == y)
+
+
+def _compare(ctx: Context, eqn: Any, x: Any, y: Any) -> list[Any]:
+    if eqn.invars[0] is eqn.invars[1]:  # x != x asks for NaN
+        return compat.bind(eqn, primal(x), primal(y))
+    return _compared(ctx, eqn, x, y)
+
+
 for _name in ("eq", "ne", "lt", "le", "gt", "ge", "lt_to", "le_to"):
-    register(_name, "constant", _flat(lambda x, y: x == y), "decided by the real values, recorded")
+    register(_name, "constant", _compare, "decided by the real values, recorded")
 register("is_finite", "constant", _flat(None), "decided by the real values")
 
 
@@ -171,9 +192,12 @@ register("sort", "piecewise", _sort, "the order of the real values is held")
 
 
 def _top_k(ctx: Context, eqn: Any, x: Any) -> list[Any]:
-    value, index = compat.bind(eqn, primal(x))
+    v = primal(x)
+    value, index = compat.bind(eqn, v)
     axis = eqn.params.get("axis", -1)
-    ctx.record(eqn, jnp.diff(value, axis=axis) == 0)
+    last = lax.slice_in_dim(value, value.shape[axis] - 1, value.shape[axis], axis=axis)
+    left_out = jnp.sum(v == last, axis) > jnp.sum(value == last, axis)  # a tie with the first that is not chosen
+    ctx.record(eqn, jnp.concatenate([jnp.ravel(jnp.diff(value, axis=axis) == 0), jnp.ravel(left_out)]))
     return [_take(ctx, x, index, axis, value), index]
 
 

@@ -56,12 +56,9 @@ def check_line(point: Any, direction: Any) -> tuple[Any, Any, bool]:
         if jnp.shape(p) != jnp.shape(d):
             raise ValueError(f"direction{name} must have the point's shape {jnp.shape(p)}, got {jnp.shape(d)}.")
         x = jnp.asarray(p, jnp.result_type(p, float) if isinstance(p, float) else None)
+        typed = hasattr(d, "dtype")  # a Python number takes the point's precision
         d = jnp.asarray(d)
-        if not isinstance(direction_leaves[0], (int, float, complex)) and (
-            jnp.finfo(jnp.result_type(d, jnp.float32) if not jnp.issubdtype(d.dtype, jnp.inexact) else d.dtype).bits
-            > jnp.finfo(x.dtype).bits
-            and hasattr(direction_leaves[0], "dtype")
-        ):
+        if typed and jnp.issubdtype(d.dtype, jnp.inexact) and jnp.finfo(d.dtype).bits > jnp.finfo(x.dtype).bits:
             raise TypeError(
                 f"direction{name} has dtype {d.dtype} but the point has {x.dtype}: the series is computed in the "
                 "point's precision, and this would drop digits silently. Convert one of them."
@@ -112,6 +109,8 @@ def push_forward(f: Callable, coefficients: Any, value: Any = None) -> Any:
         [9.0, 6.0, 1.0]
     """
     leaves = jax.tree.leaves(coefficients)
+    if not leaves or any(jnp.ndim(c) < 1 for c in leaves):
+        raise ValueError("coefficients must hold at least one array, each with a leading axis of orders.")
     degree = leaves[0].shape[0] - (value is None)
     check_degree(degree)
     algebra = series(degree, any(jnp.iscomplexobj(c) for c in leaves))
