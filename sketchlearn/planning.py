@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +71,8 @@ class Plan:
         truncations: (k + 1, 3), squared, of the orders up to 0, 1, .., k: the same.
         dim: q.
         title: what was planned and what the pilot was.
+        space: the deletion space.
+        others: the plans of the other spaces, where several were given; the recommended row is this plan's.
     """
 
     rows: tuple[Row, ...]
@@ -87,6 +89,8 @@ class Plan:
     title: str
     seconds: float | None = None
     tolerance: float | None = None
+    space: Space | None = None
+    others: tuple[Plan, ...] = ()
 
     def noise(self, num_directions: int) -> np.ndarray:
         """The standard deviation (k,) of each order by itself: of the plain mean, or 0 where the order is solved for.
@@ -132,7 +136,7 @@ class Plan:
 
 def plan(
     train: Callable,
-    space: Space,
+    space: Space | Sequence[Space],
     query: Callable,
     delete: Any = None,
     degree: int = 3,
@@ -154,7 +158,8 @@ def plan(
 
     Args:
         train: weights (n,) -> parameters.
-        space: which deletions can be asked for.
+        space: which deletions can be asked for; or several spaces, each of which holds the deletions given. They are
+            planned one after the other, and the recommendation is made among all of them.
         query: parameters -> real number or array; of an array, root mean squares are planned.
         delete: the deletions to plan for, as the space reads them, at most 16 of which are run. By default typical
             ones: random sets of a twentieth of the space's coordinates (at least one), as many as the pilot has
@@ -186,6 +191,11 @@ def plan(
     pilot, key = check_count("pilot", pilot, lowest=2), check_key(key)
     limit = None if seconds is None else check_positive("seconds", seconds)
     wanted = None if tolerance is None else check_positive("tolerance", tolerance)
+    if isinstance(space, Sequence):
+        return _among(
+            space, delete, limit, wanted,
+            lambda s: plan(train, s, query, delete, degree, m, pilot, key, seconds, tolerance, dtype, progress),
+        )  # fmt: skip
     full_weights(space, dtype)
     warnings = []
     z = _typical(space, pilot, key) if delete is None else np.atleast_2d(space.locate(delete))
@@ -212,7 +222,7 @@ def plan(
     title = f"Sketches of up to {m} directions over {space!r}; pilot: {pilot} directions, {len(z)} {kind} ({size})."
     found = Plan(
         (), None, "", (), (), float(np.sqrt(truncations[0, 1])), seen.training_seconds, seen.costs,
-        variances, truncations, q, title, limit, wanted,
+        variances, truncations, q, title, limit, wanted, space,
     )  # fmt: skip
     rows = tuple(found.at(k, count) for k in range(1, degree + 1) for count in _ladder(q, degree, m))
     recommended, rule = _recommend(rows, limit, wanted)
@@ -220,6 +230,19 @@ def plan(
     return dataclasses.replace(
         found, rows=rows, recommended=recommended, rule=rule, advice=advice(q, degree, m), warnings=tuple(warnings)
     )
+
+
+def _among(
+    spaces: Sequence[Space], delete: Any, seconds: float | None, tolerance: float | None, one: Callable[[Space], Plan]
+) -> Plan:
+    """The plan of the space whose sketch is recommended among all; the plans of the others with it."""
+    if delete is None or not spaces:
+        raise ValueError("to choose among spaces give at least one, and delete=: deletions that all of them hold.")
+    plans = [one(space) for space in spaces]
+    row, rule = _recommend(tuple(row for found in plans for row in found.rows), seconds, tolerance)
+    best = next((found for found in plans if row in found.rows), plans[0])
+    others = tuple(found for found in plans if found is not best)
+    return dataclasses.replace(best, recommended=row, rule=f"{rule}, of {len(plans)} spaces", others=others)
 
 
 def _typical(space: Space, count: int, key: int) -> np.ndarray:

@@ -26,12 +26,13 @@ def in_words(plan: Any) -> str:
         after = f"Nothing to recommend: {plan.rule}."
     else:
         row = plan.recommended
+        where = f"over {plan.space!r}, " if plan.others else ""
         after = (
-            f"Recommended: num_directions={row.num_directions}, degree={row.degree}, {plan.rule}. It takes "
+            f"Recommended: {where}num_directions={row.num_directions}, degree={row.degree}, {plan.rule}. It takes "
             f"{duration(row.seconds)}, as long as {row.seconds / plan.training_seconds:,.0f} plain trainings; the "
             f"expected error is {row.error:.2g}."
         )
-    texts = (after, *plan.advice, *(f"Note: {text}" for text in plan.warnings))
+    texts = (after, *map(_beside, plan.others), *plan.advice, *(f"Note: {text}" for text in plan.warnings))
     return "\n".join(
         [
             *(textwrap.fill(t, 110) for t in (plan.title, before)),
@@ -40,6 +41,16 @@ def in_words(plan: Any) -> str:
             "",
             *(textwrap.fill(t, 110) for t in texts),
         ]
+    )
+
+
+def _beside(plan: Any) -> str:
+    row = plan.recommended
+    if row is None:
+        return f"Over {plan.space!r}: nothing to recommend."
+    return (
+        f"Over {plan.space!r}: num_directions={row.num_directions}, degree={row.degree} takes {duration(row.seconds)}, "
+        f"and the expected error is {row.error:.2g}."
     )
 
 

@@ -247,3 +247,31 @@ def test_the_error_of_an_exactly_determined_order_in_float32_is_within_its_stand
     off = np.abs(found.terms[:, 0] - np.asarray(tensor, float)) / found.standard_errors[:, 0]
     assert off.max() < 5  # standard errors
     assert off.max() > 0.01, "the standard error is not merely huge"
+
+
+@pytest.mark.parametrize("num_directions", [4, 8, 12])
+def test_least_squares_are_never_worse_than_the_mean_in_expectation(num_directions):
+    """Order one of 20 coordinates from 8, 16 and 24 equations: too few, nearly enough, and more than enough."""
+    q, rng = 20, np.random.default_rng(0)
+    forms, x = rng.normal(size=(30, q)), rng.normal(size=(30, q))
+    squared = {"least_squares": [], "mean": []}
+    for key in range(10):
+        made = sl.sketch(lambda w: forms @ w, sl.Examples(q), 1, num_directions, key, progress=False)
+        for e, found in squared.items():
+            found.append(np.mean((made.predict(lambda p: p, x, e).change + x @ forms.T) ** 2))
+    ratio = np.mean(squared["least_squares"]) / np.mean(squared["mean"])
+    assert ratio < {4: 1.0, 8: 0.8, 12: 1e-9}[num_directions]  # the last is solved for: rounding
+
+
+def test_auto_is_within_a_tenth_of_the_best_estimator_on_groups_of_names():
+    experiment = sl.microgpt.paper_experiment(num_examples=80)
+    space = sl.Groups([min(ord(name[0]) - ord("a"), 11) // 2 for name in experiment.names])
+    query = experiment.query(["max", "maya", "oliver", "emma"])
+    asked = [[g] for g in space.names] + [[a, b] for a in space.names for b in space.names if a < b]
+    truth = sl.retrain(experiment.train, 1 - np.stack([space.embed(space.locate(d)) for d in asked]), query)
+    made = sl.sketch(experiment.train, space, 3, 40, progress=False)
+    error = {
+        e: np.sqrt(np.mean((made.predict(query, asked, e).value - truth) ** 2))
+        for e in ("auto", "mean", "median_of_means", "least_squares", "kernel")
+    }
+    assert error["auto"] <= 1.1 * min(error.values()), error

@@ -479,3 +479,26 @@ def test_progress_is_shown_only_when_asked(capsys):
     assert capsys.readouterr().err == ""
     make(degree=1, progress=True)
     assert "pilot" in capsys.readouterr().err
+
+
+def test_among_several_spaces_the_smaller_one_that_holds_the_deletions_is_recommended():
+    labels = np.arange(12) // 3
+
+    def train(w):
+        return jnp.sum(w * jnp.arange(1.0, 13.0)) ** 2 / 100
+
+    spaces = [sl.Examples(12), sl.Groups(labels)]
+    masks = [labels == g for g in range(4)]
+    options = {"degree": 2, "num_directions": 32, "pilot": 4, "progress": False}
+    found = sl.plan(train, spaces, lambda p: p, masks, tolerance=1e-3, **options)
+    # order two is determined by 5 directions in 4 groups, by 39 in 12 examples
+    assert found.space is spaces[1]
+    assert (found.recommended.degree, found.recommended.num_directions) == (2, 5)
+    assert [other.space for other in found.others] == [spaces[0]]
+    assert found.others[0].recommended is None
+    text = " ".join(str(found).split())
+    assert "Recommended: over Groups(4 groups of 12 examples), num_directions=5, degree=2, the cheapest" in text
+    assert "of 2 spaces. It takes" in text
+    assert "Over Examples(12): nothing to recommend." in text
+    with pytest.raises(ValueError, match="deletions that all of them hold"):
+        sl.plan(train, spaces, lambda p: p, **options)
