@@ -296,6 +296,10 @@ def test_a_program_of_one_s_own_is_sketched_and_asked(tmp_path, capsys, monkeypa
     program = ["--train", "my_training_program:train", *SMALL]
     code, _, err = run(capsys, "sketch", tmp_path / "s", *program, "--degree", "2", "--directions", "20")
     assert code == 0, err
+    loud = [word for word in program if word != "--quiet"]
+    code, _, err = run(capsys, "sketch", tmp_path / "s", *loud, "--degree", "2", "--directions", "20")
+    assert code == 0, err
+    assert err.startswith("20 directions of degree 2: "), "before a run: what it may cost"
     code, out, err = run(
         capsys, "predict", tmp_path / "s", *program, "--query", "my_training_program:total", "--delete", "0,2-4"
     )
