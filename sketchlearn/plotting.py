@@ -60,7 +60,9 @@ def draw_estimators(curves: list[Curve], ax: Axes | None = None) -> Axes:
 def _with_truth(ax: Axes, curve: Curve) -> Axes:
     ax.plot(curve.retrained_at, curve.retrained, "o", color=TRUTH, ms=5, label="retrained")
     ax.set(
-        xlabel=f"share s deleted of each of the {curve.deleted} names with an x",
+        xlabel="share s deleted of "
+        + ("the one name" if curve.deleted == 1 else f"each of the {curve.deleted} names")
+        + " with an x",
         ylabel=f"loss on '{curve.query}' (nats)",
     )
     ax.legend(frameon=False)
