@@ -8,7 +8,7 @@ counted its operands. The rest of the package sees neither.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +34,20 @@ def trace(f: Callable, *args: Any) -> Program:
 def split_consts(closed: Any) -> tuple[Any, Sequence[Any]]:
     """The open jaxpr of a jaxpr-valued parameter, and its constants."""
     return getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
+
+
+def all_constants(jaxpr: Any, consts: Sequence[Any]) -> Iterator[Any]:
+    """The constants of a program and of the programs inside it (``jit``, ``scan``, branches), in order."""
+
+    def is_program(x: Any) -> bool:
+        return hasattr(x, "eqns") or hasattr(x, "jaxpr")
+
+    yield from consts
+    for eqn in jaxpr.eqns:
+        for _, parameter in sorted(eqn.params.items()):
+            for value in jax.tree.leaves(parameter, is_leaf=is_program):
+                if is_program(value):
+                    yield from all_constants(*split_consts(value))
 
 
 def is_literal(var: Any) -> bool:

@@ -38,7 +38,8 @@ FIXES = {
     "the weights, and let it accept weights of that shape and dtype",
     "two traces differ": "draw random numbers from a fixed jax.random.key, and close over data that does not change",
     "no dependence": "multiply each example's loss by its weight, and return the trained parameters",
-    "no number": "return parameters alone; step counters and keys have no Taylor coefficients",
+    "no number": "return parameters alone; step counters and keys have no Taylor coefficients, and of complex "
+    "numbers real and imaginary part are two arrays",
     "no rule": "write that step with other operations",
     "not finite": "mend the run before it is sketched",
     "narrowing cast": "give the layer the dtype of the weights (param_dtype=..., dtype=...), or run all in the narrow "
@@ -222,7 +223,7 @@ def _pairs(outputs: Any) -> list[Any]:
 
 def _of_outputs(outputs: Any) -> list[Finding]:
     pairs = _pairs(outputs)
-    integers = [s for s, _ in pairs if not jnp.issubdtype(s.dtype, jnp.inexact)]
+    integers = [s for s, _ in pairs if not jnp.issubdtype(s.dtype, jnp.floating)]
     findings = [_plain("no number", f"an array of dtype {s.dtype} and shape {s.shape}") for s in integers]
     if not any(depends for _, depends in pairs):
         findings.append(_plain("no dependence", "no output is reached from the weights"))
@@ -237,9 +238,10 @@ def _differs(train: Callable, weights: Any) -> bool:
 
     one, two = (compat.trace(lambda w: fresh(w), weights) for _ in range(2))
     texts = [re.sub(r"0x[0-9a-f]+", "", str(p.jaxpr)) for p in (one, two)]
-    if texts[0] != texts[1] or len(one.consts) != len(two.consts):
+    constants = [list(compat.all_constants(p.jaxpr, p.consts)) for p in (one, two)]
+    if texts[0] != texts[1] or len(constants[0]) != len(constants[1]):
         return True
-    return not all(_same(a, b) for a, b in zip(one.consts, two.consts, strict=True))
+    return not all(_same(a, b) for a, b in zip(*constants, strict=True))
 
 
 def _same(a: Any, b: Any) -> bool:

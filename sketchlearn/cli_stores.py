@@ -51,7 +51,10 @@ def add_to(commands: Any) -> list[argparse.ArgumentParser]:
     asking.add_argument("store", type=Path, help="a directory filled by sketchlearn sketch")
     asking.add_argument("--query", nargs="+", default=["max"], help="test names, or MODULE:FUNCTION of the parameters")
     asking.add_argument(
-        "--delete", required=True, metavar="WHAT", help="letters of names (microgpt), or positions such as 3,8,20-29"
+        "--delete",
+        required=True,
+        metavar="WHAT",
+        help="microgpt: names with these letters (of groups: groups by letter); or positions, 3,8,20-29",
     )
     asking.add_argument("--estimator", default="auto", choices=ESTIMATORS)
     asking.set_defaults(run=_predict)
@@ -121,8 +124,9 @@ def _predict(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError("the queries of your own program are functions: --query MODULE:FUNCTION.")
     else:
         query = run.experiment.query(args.query)
-    deleted = _positions(args.delete, run)
-    found = made.predict(query, deleted, args.estimator)
+    asked = _asked(args.delete, run, made.space)
+    found = made.predict(query, asked, args.estimator)
+    deleted = np.flatnonzero(made.space.embed(made.space.locate(asked)))
     low, high = found.interval()
     if not args.json:
         print(f"{len(deleted)} of {run.num_examples} examples deleted; 95% intervals")
@@ -177,6 +181,16 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     if not found:
         raise ValueError(f"--shard is i/N, for instance 0/4, got {text!r}.")
     return int(found[1]), int(found[2])
+
+
+def _asked(text: str, run: Run, space: Space) -> Any:
+    """What to delete, as the space reads it: groups by their letters, positions of whole groups, else positions."""
+    if not isinstance(space, Groups):
+        return _positions(text, run)
+    letters = [letter for letter in text if letter != ","]
+    if letters and all(letter.isalpha() for letter in letters):
+        return letters
+    return np.isin(np.arange(run.num_examples), _positions(text, run))
 
 
 def _positions(text: str, run: Run) -> np.ndarray:

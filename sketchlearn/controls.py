@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .algebra import series
+from .failures import explanation
 from .running import (
     centre_of,
     check_jets,
@@ -46,7 +47,8 @@ def gradient(train: Callable, query: Callable, space: Space, centre: Any = None,
         dtype: of the weights.
 
     Returns:
-        Shape (q,) followed by S, float64. The reverse pass keeps what training did at every step in memory.
+        Shape (q,) followed by S, float64. The reverse pass keeps what training did at every step in memory, or at about
+        √T steps where ``train`` has a ``train_checkpointed``, as recipes have.
 
     Example:
         >>> import sketchlearn as sl
@@ -57,17 +59,18 @@ def gradient(train: Callable, query: Callable, space: Space, centre: Any = None,
     """
     weights = full_weights(space, dtype)
     shape = check_query(query, check_train(train, weights))
+    run = getattr(train, "train_checkpointed", train)
     start = centre_of(space, centre)
     z = jnp.asarray(np.zeros(space.dim) if start is None else start, weights.dtype)
 
     def rows(z: jax.Array) -> jax.Array:
-        values, back = jax.vjp(lambda z: jnp.ravel(query(train(weights - space.embed(z)))), z)
+        values, back = jax.vjp(lambda z: jnp.ravel(query(run(weights - space.embed(z)))), z)
         # one output after the other: all at once would keep the memory of a pass for each
         return jax.lax.map(lambda v: back(v)[0], jnp.eye(values.size, dtype=values.dtype))
 
     found = np.asarray(jax.jit(rows)(z), float)
     if not np.isfinite(found).all():
-        raise FloatingPointError("the gradient through training is not finite.")
+        raise FloatingPointError(f"the gradient through training is not finite.{explanation(train, weights)}")
     return found.T.reshape(space.dim, *shape.shape)
 
 

@@ -95,10 +95,19 @@ class OnDisk:
         expected: bytes that all blocks will take.
         repair: compute damaged blocks again.
         shard: (i, N), or None.
+        tree: the structure of what ``train`` returns.
     """
 
     def __init__(
-        self, path: str | Path, arguments: dict, batch_size: int, count: int, expected: int, repair: bool, shard: Any
+        self,
+        path: str | Path,
+        arguments: dict,
+        batch_size: int,
+        count: int,
+        expected: int,
+        repair: bool,
+        shard: Any,
+        tree: Any,
     ):
         if (Path(path) / MANIFEST).exists():
             before = Store(path).arguments  # blocks are cut as they were, whatever this machine would do
@@ -109,7 +118,7 @@ class OnDisk:
         versions = {name: version(name) for name in ("jax", "flax", "numpy")}
         versions |= {"sketchlearn": version("sketchlearn"), "python": platform.python_version()}
         self.store = Store(path, arguments | {"batch_size": batch_size, "lanes": self.lanes}, versions)
-        self.batch_size, self.count, self.repair, self.shard = batch_size, count, repair, shard
+        self.batch_size, self.count, self.repair, self.shard, self.tree = batch_size, count, repair, shard, tree
         self.store.clean()
 
     def done(self, parts: Parts) -> set[int]:
@@ -141,7 +150,7 @@ class OnDisk:
     def finish(self, compute: Callable) -> Any:
         """The parameters and what each coordinate does alone, with their structure."""
         if self._whole("common"):
-            return _common(self.store, None)
+            return _common(self.store, self.tree)
         plain, centred, alone = compute()
         trees = [plain, centred, *(alone or ())]  # one after the other, all of the structure of the first
         self.store.write("common", {**_numbered(trees), **_text("one", structure(plain))})
@@ -157,13 +166,13 @@ class OnDisk:
         out = {
             name: make(c=np.concatenate([b[i] for b in blocks])) for i, (name, make) in enumerate(sorted(every.items()))
         }
-        if not self.store.has("query-00000"):
+        if not all([self._whole(_query(number)) for number in range(len(out))]):
             write_queries(self.store, out)
         return out
 
     def jets(self) -> Any:
         """Read in parts."""
-        return functools.partial(_read_parts, self.store, parts_of(self.count, self.batch_size, self.lanes), None)
+        return functools.partial(_read_parts, self.store, parts_of(self.count, self.batch_size, self.lanes), self.tree)
 
 
 def arguments_of(
@@ -198,6 +207,10 @@ def _name(start: int, stop: int) -> str:
     return f"directions-{start:08d}-{stop:08d}"
 
 
+def _query(number: int) -> str:
+    return f"query-{number:05d}"
+
+
 def _numbered(tree: Any) -> dict[str, np.ndarray]:
     return {f"{i:05d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
 
@@ -215,7 +228,7 @@ def _leaves(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
 
 
 def _read_parts(store: Store, parts: Parts, tree: Any) -> Iterator[Any]:
-    """The jets of the parameters, block by block; ``tree`` gives the structure, if it cannot be rebuilt."""
+    """The jets of the parameters, block by block; ``tree`` is their structure, rebuilt if not given."""
     if tree is None:
         described = _json(store.read("common")["one"])
         one = rebuild(described, [0] * len(described["paths"]))
@@ -298,7 +311,7 @@ def write_queries(store: Store, every: dict[str, Measured]) -> None:
         arrays = {"baseline": seen.baseline, "centre": seen.centre}
         if seen.alone:
             arrays |= {f"alone_{field}": value for field, value in seen.alone._asdict().items()}
-        store.write(f"query-{number:05d}", arrays)
+        store.write(_query(number), arrays)
 
 
 def read_queries(store: Store, names: list[str], parts: Parts) -> dict[str, Measured]:
@@ -306,7 +319,7 @@ def read_queries(store: Store, names: list[str], parts: Parts) -> dict[str, Meas
     blocks = [_leaves(store.read(_name(*part))) for part in parts]
     out = {}
     for number, name in enumerate(names):
-        arrays = store.read(f"query-{number:05d}")
+        arrays = store.read(_query(number))
         alone = None
         if "alone_ends" in arrays:
             alone = Alone(arrays["alone_ends"], arrays["alone_coefficients"], arrays["alone_positions"])

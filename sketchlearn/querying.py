@@ -116,6 +116,8 @@ class Sketch:
             if query == name or (seen.query is not None and query is seen.query):
                 return seen
         if isinstance(query, str):
+            if not self.queries and self._jets is None:
+                raise KeyError(f"no query is called {query!r} yet: shards of this sketch are missing.")
             if not self.queries:
                 check_query(query, self.parameters)  # says what a query has to be
             raise KeyError(f"no query is called {query!r}; this sketch was made with {sorted(self.queries)}.")

@@ -15,6 +15,7 @@ import optax
 from jax import lax
 
 from .batches import check_batches, count_examples
+from .checkpointing import checkpointed_scan
 from .errors import check_count, check_dtype, check_key, is_tracer
 from .failures import Failure, first_failure, vanishing
 from .networks import network, same_structure
@@ -174,6 +175,11 @@ class Recipe:
 
     def _run(self, weights: Any) -> Any:
         return self.finish(lax.scan(self.step, self.start(), self.inputs(weights))[0])
+
+    def train_checkpointed(self, weights: Any) -> Any:
+        """The same run for reverse mode, which keeps about √T states of it, not T (:func:`checkpointed_scan`)."""
+        steps = self.inputs(self.check_weights(weights))
+        return self.finish(checkpointed_scan(self.step, self.start(), steps)[0])
 
     @functools.cached_property
     def _compiled(self) -> Callable:

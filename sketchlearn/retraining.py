@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .errors import StoreError, check_count, check_dtype
+from .errors import check_count, check_dtype
+from .failures import explanation
 from .lanes import lanes, side_by_side
 from .prediction import Prediction
 from .progress import track
 from .running import check_query, check_train, full_weights
 from .spaces import Examples, Space, deletion_vectors
-from .storage import Store
+from .storage import Store, fingerprint
 
 BLOCK = 32  # trainings at once; on two cores larger blocks were not faster
 
@@ -81,9 +82,9 @@ def _blocks_of(
     ones = np.ones_like(stack[0])
     plain = (stack == ones).all(1)
     if plain.any():
-        kept = jax.device_get(jax.jit(one)(jnp.asarray(ones)))
-        _check_finite(kept, "with nothing deleted")
-        yield np.flatnonzero(plain), jax.tree.map(lambda leaf: np.asarray(leaf)[None], kept)
+        kept = jax.tree.map(lambda leaf: np.asarray(leaf)[None], jax.device_get(jax.jit(one)(jnp.asarray(ones))))
+        _check_finite(kept, train, ones[None])
+        yield np.flatnonzero(plain), kept
     rest = np.flatnonzero(~plain)
     if not len(rest):
         return
@@ -103,13 +104,21 @@ def _blocks_of(
         where = rest[start : start + batch_size]
         count = len(where)
         block = jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], jax.device_get(block))
-        _check_finite(block, f"of one of the rows {where[0]} to {where[-1]} of the weights")
+        _check_finite(block, train, stack[where])
         yield where, block
 
 
-def _check_finite(tree: Any, which: str) -> None:
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)):
-        raise FloatingPointError(f"the training run {which} gives NaN or infinity.")
+def _check_finite(block: Any, train: Callable, rows: np.ndarray) -> None:
+    """Refuse results (B, ...) that are not finite, naming the first row of the weights (B, n) that gives them."""
+    for leaf in jax.tree.leaves(block):
+        bad = np.flatnonzero(~np.isfinite(leaf).reshape(len(rows), -1).all(1))
+        if len(bad):
+            row, gone = rows[bad[0]], np.flatnonzero(rows[bad[0]] != 1)
+            which = f"with {len(gone)} examples weighted down or deleted, the first {gone[0]}," if len(gone) else ""
+            raise FloatingPointError(
+                f"the training run {which or 'with nothing deleted'} or the query of it gives NaN or infinity."
+                f"{explanation(train, jnp.asarray(row))}"
+            )
 
 
 class RetrainBank:
@@ -162,6 +171,8 @@ class RetrainBank:
         self.dtype = ones.dtype
         self._shapes = check_train(train, ones)
         described = {"configuration": configuration, "num_examples": space.num_examples, "weights": str(self.dtype)}
+        if path is not None:
+            described["train"] = fingerprint(train, ones)
         try:
             self._description = json.loads(json.dumps(described, sort_keys=True))
         except TypeError as error:
@@ -174,7 +185,7 @@ class RetrainBank:
             remedy = "Delete this file; its runs are computed again."
             self._store = Store(path, self._description, what="bank of retrainings", remedy=remedy)
         plain = jax.device_get(jax.jit(train)(ones))
-        _check_finite(plain, "with nothing deleted")
+        _check_finite(jax.tree.map(lambda leaf: np.asarray(leaf)[None], plain), train, np.asarray(ones)[None])
         self.plain = jax.tree.map(np.asarray, plain)
         if self._store is not None:
             self._open(self._store)
@@ -229,7 +240,14 @@ class RetrainBank:
         one = jax.jit(query)
         stacked = self.retrained(weights)
         rows = [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(len(np.atleast_2d(weights)))]
-        return np.stack([np.asarray(one(row), np.float64) for row in rows])
+        found = np.stack([np.asarray(one(row), np.float64) for row in rows])
+        bad = np.flatnonzero(~np.isfinite(found).reshape(len(found), -1).all(1))
+        if len(bad):
+            raise FloatingPointError(
+                f"the query is NaN or infinite after retraining {len(bad)} of {len(found)} times, first for row "
+                f"{bad[0]} of the weights."
+            )
+        return found
 
     def predict(self, query: Callable, delete: Any) -> Prediction:
         """The truth in the form of a prediction: retrained, with an error of zero for this seed."""
@@ -251,23 +269,7 @@ class RetrainBank:
             self._store.write(name, {"keys": np.frombuffer("".join(keys).encode(), np.uint8), **numbered})
 
     def _open(self, store: Store) -> None:
-        """Compare the plain run with the one stored, and read what is there."""
-        plain = jax.tree.leaves(self.plain)
-        if not store.has("plain"):
-            store.write("plain", {f"{j:05d}": leaf for j, leaf in enumerate(plain)})
-        stored = store.read("plain")
-        # the configuration is the user's word; that the program is the same one is checked on the plain run. Another
-        # machine rounds differently, and a training run may amplify that; another program differs by far more
-        same = len(stored) == len(plain) and all(
-            a.shape == b.shape and np.abs(a - b).max(initial=0) <= 1e-3 * max(np.abs(b).max(initial=0), 1e-30)
-            for a, b in zip((stored[name] for name in sorted(stored)), plain, strict=True)
-        )
-        if not same:
-            raise StoreError(
-                f"the plain run of train differs from the one stored in {store.path}, although the configuration is "
-                "the same: the training program has changed. Describe that in the configuration, and use another "
-                "folder."
-            )
+        """Read what is there."""
         for file in sorted(store.path.glob("runs-*")):
             arrays = store.read(file.stem)
             keys = arrays.pop("keys").tobytes().decode()

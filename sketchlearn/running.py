@@ -242,6 +242,16 @@ def affordable_block(train: Callable, weights: Any, algebra: Algebra) -> int:
     return int(np.clip(free_memory() / 2 // max(each, 1), 1, LARGEST_BLOCK))
 
 
+def check_memory(expected: int) -> None:
+    """Refuse to begin what will not fit."""
+    free = psutil.virtual_memory().available
+    if expected > free:
+        raise MemoryError(
+            f"the sketch needs about {expected / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB are free: keep it on "
+            "disk (store=path), or only measurements (queries=); or fewer directions, or a lower degree."
+        )
+
+
 def held_memory() -> int:
     """Bytes of the computer's memory that this process holds now."""
     return psutil.Process().memory_info().rss

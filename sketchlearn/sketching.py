@@ -24,6 +24,7 @@ from .running import (
     affordable_block,
     centre_of,
     check_jets,
+    check_memory,
     check_parameters,
     check_query,
     check_train,
@@ -125,13 +126,15 @@ def sketch(
         raise ValueError("repair=True mends a store: give store=path, too.")
     keep: Kept
     width = None
+    kept = shapes if queries is None else {n: jax.eval_shape(q, shapes) for n, q in queries.items()}
+    models = 2 + (space.dim * (degree + 1) if additive else 0)
+    needed = 2 * m * degree * _bytes(kept) + models * _bytes(shapes)
     if store is None:
+        check_memory(needed)
         keep = InMemory(m)
     else:
         made_of = arguments_of(train, weights, space, degree, m, key, design, additive, start_at, queries, shapes)
-        expected = _bytes(shapes if queries is None else {n: jax.eval_shape(q, shapes) for n, q in queries.items()})
-        models = 2 + (space.dim * (degree + 1) if additive else 0)
-        keep = OnDisk(store, made_of, batch_size, m, 2 * m * degree * expected + models * _bytes(shapes), repair, shard)
+        keep = OnDisk(store, made_of, batch_size, m, needed, repair, shard, jax.tree.structure(shapes))
         batch_size, width = keep.batch_size, keep.lanes
 
     def draw(start: int, size: int) -> tuple[jax.Array, jax.Array]:

@@ -300,6 +300,12 @@ def describe(space: Space) -> dict:
     if isinstance(space, Candidates):
         return {"kind": "Candidates", "indices": space.indices.tolist(), "num_examples": space.num_examples}
     if isinstance(space, Groups):
+        odd = next((name for name in space.names if not isinstance(name, (str, int, float))), None)
+        if odd is not None:
+            raise TypeError(
+                f"a store keeps the names of groups as text or numbers, got {odd!r} of type {type(odd).__name__}: "
+                "label the examples with str(...) of it."
+            )
         return {"kind": "Groups", "names": space.names, "membership": space.membership.tolist()}
     if isinstance(space, LinearMap):
         return {"kind": "LinearMap", "matrix": space.matrix.tolist()}

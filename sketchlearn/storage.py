@@ -116,15 +116,21 @@ class Store:
             if replace:
                 part.replace(target)
             else:
-                with contextlib.suppress(FileExistsError):  # another process was first; its content is compared next
+                try:
                     os.link(part, target)
+                except FileExistsError:
+                    pass  # another process was first; its content is compared next
+                except OSError:  # a file system without hard links
+                    if not target.exists():
+                        part.replace(target)
         except OSError as error:
             raise StoreError(
                 f"{target} could not be written: {error}. What was stored before is kept; "
                 "the same call goes on from there."
             ) from error
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that cannot be written has said so above
+                part.unlink(missing_ok=True)
 
     def clean(self) -> None:
         """Remove what killed processes left half written an hour ago or earlier; younger files may be in the making."""
@@ -215,7 +221,7 @@ def fingerprint(f: Callable, *shapes: Any) -> str:
     program = compat.trace(f, *shapes)
     text = re.sub(r"0x[0-9a-f]+", "0x", str(program.jaxpr))  # addresses of functions differ from run to run
     digest = hashlib.sha256(text.encode())
-    for constant in program.consts:
+    for constant in compat.all_constants(program.jaxpr, program.consts):
         if jnp.issubdtype(jnp.result_type(constant), jax.dtypes.prng_key):
             constant = jax.random.key_data(constant)
         a = np.asarray(constant)

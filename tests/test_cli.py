@@ -286,6 +286,25 @@ def test_shards_fill_one_store_and_it_predicts_what_python_predicts(names, tmp_p
     assert json.loads(run(capsys, *asked, "--delete", by_position)[1])["value"] == found["value"]
 
 
+def test_a_store_of_groups_is_asked_by_letters_or_whole_groups(names, tmp_path, capsys):
+    store, common = tmp_path / "store", ["--names", names, *SMALL]
+    code, _, err = run(capsys, "sketch", store, *common, "--groups", "--degree", "1", "--directions", "16")
+    assert code == 0, err
+    experiment = microgpt.paper_experiment(names, num_examples=12)
+    letters = sorted({name[0] for name in experiment.names})[:2]
+    gone = [i for i, name in enumerate(experiment.names) if name[0] in letters]
+    found = []
+    for delete in (",".join(letters), "".join(letters), ",".join(map(str, gone))):
+        code, out, err = run(capsys, "predict", store, *common, "--delete", delete)
+        assert code == 0, err
+        found.append(json.loads(out))
+    assert found[0]["deleted"] == gone
+    assert found[0] == found[1] == found[2]
+    missing = next(c for c in "qxzjkw" if c not in {name[0] for name in experiment.names})
+    code, _, err = run(capsys, "predict", store, *common, "--delete", missing)
+    assert (code, f"there is no group '{missing}'" in err) == (1, True)
+
+
 def test_a_program_of_one_s_own_is_sketched_and_asked(tmp_path, capsys, monkeypatch):
     (tmp_path / "my_training_program.py").write_text(
         "import jax.numpy as jnp\n"

@@ -284,3 +284,17 @@ def test_minibatches_hold_every_example_once_an_epoch():
     assert sl.minibatches(7, 3, epochs=4, drop_last=True).min() >= 0
     with pytest.raises(ValueError, match="at most the number of examples"):
         sl.minibatches(3, 4)
+
+
+def test_the_checkpointed_run_is_the_same_run_and_gradients_use_it(monkeypatch):
+    run = recipe(two_layers, initial=START)
+    # the same steps, in another compiled program
+    for ours, theirs in zip(jax.tree.leaves(run.train_checkpointed(ONES)), jax.tree.leaves(run(ONES)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    query = run.query((INPUTS, TARGETS))
+    plain = sl.gradient(lambda w: run(w), query, sl.Examples(N))
+    called = []
+    original = type(run).train_checkpointed
+    monkeypatch.setattr(type(run), "train_checkpointed", lambda self, w: called.append(1) or original(self, w))
+    np.testing.assert_allclose(sl.gradient(run, query, sl.Examples(N)), plain, rtol=1e-9)  # summed in another order
+    assert called

@@ -97,8 +97,21 @@ def test_a_changed_program_is_found_although_the_configuration_is_the_same(tmp_p
     def changed(w):
         return jax.tree.map(lambda leaf: 1.01 * leaf, quadratic(w))
 
-    with pytest.raises(sl.StoreError, match="the training program has changed"):
+    with pytest.raises(sl.StoreError, match="made by other arguments:\n  train: stored"):
         sl.RetrainBank(tmp_path / "bank", changed, {}, sl.Examples(4))
+
+
+def test_a_query_that_is_not_finite_after_a_deletion_is_an_error_not_a_number():
+    bank = sl.RetrainBank(None, lambda w: w, {}, sl.Examples(4))
+    with pytest.raises(FloatingPointError, match=r"retraining 1 of 2 times, first for row 1"):
+        bank.predict(lambda p: jnp.log(p[2]), [[0], [2]])
+    with pytest.raises(FloatingPointError, match="NaN or infinite with nothing deleted"):
+        sl.baselines.Metagradient(lambda w: w, sl.Examples(4)).predict(lambda p: jnp.log(p[0] - 1), [0])
+
+
+def test_the_deletion_that_training_does_not_survive_is_named():
+    with pytest.raises(FloatingPointError, match=r"with 2 examples weighted down or deleted, the first 1, .*NaN"):
+        sl.retrain(lambda w: 1 / w[1:2], 1 - np.array([[1.0, 0, 0], [0, 1, 1]]))
 
 
 def test_a_damaged_block_is_named(tmp_path):

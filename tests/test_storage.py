@@ -1,5 +1,6 @@
 """A stored sketch: the same numbers, nothing lost, and never a wrong number out of a damaged file."""
 
+import datetime
 import errno
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -171,6 +173,99 @@ def test_constants_of_the_program_count_as_arguments():
     again = storage.fingerprint(lambda w: w * jnp.asarray([1.0, 2]), jnp.ones(2))
     assert first != second
     assert first == again
+
+
+@pytest.mark.parametrize("wrapped", [jax.jit, jax.checkpoint, lambda f: lambda w: jax.lax.scan(
+    lambda c, _: (jax.jit(f)(c), None), w, None, length=2)[0]], ids=["jit", "remat", "scan"])  # fmt: skip
+def test_constants_inside_of_inner_programs_count_too(tmp_path, wrapped):
+    def program(data):
+        return wrapped(lambda w: w * data)
+
+    one, other = np.arange(6.0), np.arange(6.0) + 1
+    assert storage.fingerprint(program(one), np.ones(6)) == storage.fingerprint(program(one.copy()), np.ones(6))
+    sketched(tmp_path / "s", f=program(one))
+    with pytest.raises(sl.StoreError, match="another training program"):
+        sl.open_sketch(tmp_path / "s", train=program(other))
+    with pytest.raises(sl.StoreError, match="made by other arguments"):
+        sketched(tmp_path / "s", f=program(other))
+    assert any(f.kind == "two traces differ" for f in sl.check(lambda w: program(np.random.rand(6))(w), 6).findings)
+
+
+class Pair(NamedTuple):
+    """A pytree that is no dict, list or tuple."""
+
+    one: jax.Array
+    two: jax.Array
+
+
+@pytest.mark.parametrize("of", [lambda a, b: Pair(a, b), lambda a, b: {0: a, 1: [b, (a,)]}, lambda a, b: (a, None, b)])
+def test_a_store_of_any_pytree_goes_on_and_answers(tmp_path, of):
+    def program(w):
+        p = train(w)
+        return of(p["a"], p["b"][1])
+
+    def asked(p):
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(p))
+
+    memory = sketched(f=program).predict(asked, [0, 2]).value
+    for _ in range(2):  # made, and found whole
+        # the same arrays, measured in blocks of another size: roundings of 1e-16
+        np.testing.assert_allclose(sketched(tmp_path / "s", f=program).predict(asked, [0, 2]).value, memory, rtol=1e-12)
+
+
+def test_damaged_measurements_are_computed_again_when_asked(tmp_path):
+    options = {"queries": {"q": query}}
+    whole = sketched(tmp_path / "s", **options).predict("q", [0]).value
+    (file,) = (tmp_path / "s").glob("query-*")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(sl.StoreError, match=r"query-00000.*damaged"):
+        sketched(tmp_path / "s", **options)
+    np.testing.assert_array_equal(sketched(tmp_path / "s", repair=True, **options).predict("q", [0]).value, whole)
+    assert sl.open_sketch(tmp_path / "s").predict("q", [0]).value.shape == (2,)
+
+
+def test_a_shard_alone_says_that_others_are_missing(tmp_path):
+    part = sketched(tmp_path / "s", queries={"q": query}, shard=(0, 2))
+    with pytest.raises(KeyError, match="shards of this sketch are missing"):
+        part.predict("q", [0])
+
+
+def test_what_cannot_fit_in_memory_is_refused_before_anything_is_run():
+    with pytest.raises(MemoryError, match=r"about 9\.6e\+03 GB of memory.*store=path"):
+        sl.sketch(lambda w: w.sum() * jnp.ones(10**6), sl.Examples(3), 3, 2 * 10**5, progress=False)
+
+
+def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    sketched(tmp_path / "s")
+    assert sl.open_sketch(tmp_path / "s").num_directions == 10
+
+
+def test_a_file_system_that_cannot_be_written_is_said_to_be_so(tmp_path, monkeypatch):
+    opening = storage.Path.open
+
+    def refused(path, mode="r", *others, **named):
+        if mode == "r":
+            return opening(path, mode, *others, **named)
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    sketched(tmp_path / "s", m=8)
+    shutil.copytree(tmp_path / "s", tmp_path / "t")
+    next((tmp_path / "t").glob("directions-*")).unlink()
+    monkeypatch.setattr(storage.Path, "open", refused)
+    monkeypatch.setattr(storage.Path, "unlink", lambda path, missing_ok=False: refused(path, "w"))
+    with pytest.raises(sl.StoreError, match=r"could not be written: .*Read-only"):
+        sketched(tmp_path / "t", m=8)
+
+
+def test_groups_named_by_what_a_store_cannot_hold_are_refused_beforehand(tmp_path):
+    days = [datetime.date(2026, 1, 1 + i // 2) for i in range(6)]
+    with pytest.raises(TypeError, match=r"as text or numbers, got datetime.date\(2026, 1, 1\)"):
+        sketched(tmp_path / "s", space=sl.Groups(days))
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_recipe_is_stored_with_its_random_keys_as_constants(tmp_path):

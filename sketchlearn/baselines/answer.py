@@ -65,6 +65,8 @@ class Baseline:
         rows = np.atleast_2d(z)
         x = rows if self.by_coordinates else np.asarray(self.space.embed(rows), np.float64)
         baseline = np.asarray(jax.jit(query)(self.parameters), np.float64)
+        if not np.isfinite(baseline).all():
+            raise FloatingPointError("the query is NaN or infinite with nothing deleted.")
         found = np.asarray(self.changes(query, x), np.float64)
         if not np.isfinite(found).all():
             raise FloatingPointError(
