@@ -98,7 +98,7 @@ def draw_plan(plan: Plan, ax: Axes | None = None) -> Axes:
     positive = [row.error for row in plan.rows if row.error > 0]
     floor = min(positive, default=1.0) / 10  # where an error of zero is drawn on a logarithmic axis
     for k in sorted({row.degree for row in plan.rows}):
-        rows = [row for row in plan.rows if row.degree == k]
+        rows = sorted((row for row in plan.rows if row.degree == k), key=lambda row: row.seconds)
         low, error, high = np.maximum([(row.error_low, row.error, row.error_high) for row in rows], floor).T
         (line,) = ax.plot([row.seconds for row in rows], error, "o-", ms=4, label=f"degree {k}")
         ax.fill_between([row.seconds for row in rows], low, high, color=line.get_color(), alpha=0.12, lw=0)

@@ -75,8 +75,8 @@ def sketch(
             of one process or, after ``jax.distributed.initialize``, of several, which then all get the whole
             sketch. The number of devices changes no result beyond rounding.
         additive: also run each of the q coordinates alone, as a real series and trained again without it (about
-            q/3 complex directions and q trainings). Deletions of one coordinate are then exact, and of the others
-            only interactions are estimated.
+            q/3 complex directions and q trainings). Without a centre deletions of one coordinate are then
+            exact, and of the others only interactions are estimated.
         centre: where to expand instead of at full weights: a fraction between 0 and 1 by which every coordinate is
             weighted down, or a vector (n,) of fractions that the space contains. For large deletions: the
             expected deleted fraction.
@@ -142,7 +142,7 @@ def sketch(
 
     def at_fault(direction: int, order: int) -> str:
         re, im = draw(direction, 1)
-        return explanation(train, base, -space.embed(jax.lax.complex(re[0], im[0])), order)
+        return explanation(train, base, -space.embed(jax.lax.complex(re[0], im[0])), degree)
 
     program: Callable = functools.partial(jets_along, train, space, base, algebra)
     drawn: Callable = draw
