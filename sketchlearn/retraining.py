@@ -132,7 +132,7 @@ class RetrainBank:
         path: a folder, made if it does not exist; ``None`` keeps everything in memory.
         train: weights (n,) -> parameters, pure.
         configuration: what made ``train`` (model, data, steps, learning rate, seed, ..): a dict that JSON can
-            hold. A bank of another configuration is refused.
+            hold. A folder of another configuration or another program is refused.
         space: which deletions are meant, for instance ``Examples(n)``; read from ``train`` where that
             knows its ``num_examples``.
         batch_size: trainings run at once.

@@ -217,8 +217,8 @@ def check_parameters(
             raise FloatingPointError(f"{what} gives NaN or infinity in {_named(path)}.{why()}")
 
 
-def check_jets(jets: Any, start: int, why: Callable[[int, int], str] = lambda direction, order: "") -> None:
-    """Refuse jets that are not finite, naming the direction; ``why(direction, order)`` says more."""
+def check_jets(jets: Any, start: int, why: Callable[[int], str] = lambda direction: "") -> None:
+    """Refuse jets that are not finite, naming the direction; ``why(direction)`` says more."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(jets):
         bad = np.argwhere(~np.isfinite(leaf))
         if len(bad):
@@ -227,7 +227,7 @@ def check_jets(jets: Any, start: int, why: Callable[[int, int], str] = lambda di
                 f"the jet of {_named(path)} is not finite at order {order} along direction {direction}: training is "
                 f"not differentiable there (a square root of zero?), or its series grows too fast for {leaf.dtype}. "
                 "Use float64, a lower degree, or a more stable run (stability_profile shows how fast the orders grow)."
-                f"{why(direction, order)}"
+                f"{why(direction)}"
             )
 
 

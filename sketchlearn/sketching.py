@@ -140,7 +140,7 @@ def sketch(
     def draw(start: int, size: int) -> tuple[jax.Array, jax.Array]:
         return directions(key, jnp.arange(start, start + size), space.dim, weights.dtype, design)
 
-    def at_fault(direction: int, order: int) -> str:
+    def at_fault(direction: int) -> str:
         re, im = draw(direction, 1)
         return explanation(train, base, -space.embed(jax.lax.complex(re[0], im[0])), degree)
 

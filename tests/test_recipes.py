@@ -288,9 +288,8 @@ def test_minibatches_hold_every_example_once_an_epoch():
 
 def test_the_checkpointed_run_is_the_same_run_and_gradients_use_it(monkeypatch):
     run = recipe(two_layers, initial=START)
-    # the same steps, in another compiled program
     for ours, theirs in zip(jax.tree.leaves(run.train_checkpointed(ONES)), jax.tree.leaves(run(ONES)), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)  # one program compiled in two ways: rounding
     query = run.query((INPUTS, TARGETS))
     plain = sl.gradient(lambda w: run(w), query, sl.Examples(N))
     called = []
