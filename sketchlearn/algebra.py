@@ -156,7 +156,9 @@ class StackedSeries(Algebra):
         def step(i: Any, total: Any) -> Any:  # c_r += a_i b_{r-i} for all r at once
             shifted = lax.dynamic_slice_in_dim(padded, k - i, k)
             ai = tuple(lax.dynamic_index_in_dim(a, i - 1, keepdims=False))
-            return total + jnp.stack(_cmul(over, ai, tuple(jnp.moveaxis(shifted, 1, 0))), 1)
+            terms = jnp.stack(_cmul(over, ai, tuple(jnp.moveaxis(shifted, 1, 0))), 1)
+            # orders up to i have no such term: should a_i be infinite, they must not become infinity times zero
+            return total + jnp.where(jnp.expand_dims(jnp.arange(k) >= i, range(1, terms.ndim)), terms, 0)
 
         shape = jax.eval_shape(product, a[0, 0], b[0, 0])
         return lax.fori_loop(1, k, step, jnp.zeros((k, self.width, *shape.shape), shape.dtype))

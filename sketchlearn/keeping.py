@@ -110,14 +110,20 @@ class OnDisk:
         tree: Any,
     ):
         if (Path(path) / MANIFEST).exists():
-            before = Store(path).arguments  # blocks are cut as they were, whatever this machine would do
+            # blocks are cut as they were, whatever this machine would do; of a damaged manifest nothing is known
+            try:
+                before = Store(path).arguments
+            except StoreError:
+                if not repair:
+                    raise
+                before = {"lanes": lanes(batch_size, SMALLEST_LANE)}
             batch_size, self.lanes = before.get("batch_size", batch_size), before.get("lanes", 1)
         else:
             check_disk(path, expected)
             self.lanes = lanes(batch_size, SMALLEST_LANE)
         versions = {name: version(name) for name in ("jax", "flax", "numpy")}
         versions |= {"sketchlearn": version("sketchlearn"), "python": platform.python_version()}
-        self.store = Store(path, arguments | {"batch_size": batch_size, "lanes": self.lanes}, versions)
+        self.store = Store(path, arguments | {"batch_size": batch_size, "lanes": self.lanes}, versions, repair=repair)
         self.batch_size, self.count, self.repair, self.shard, self.tree = batch_size, count, repair, shard, tree
         self.store.clean()
 

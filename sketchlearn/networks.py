@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.core import FrozenDict
 
 
 class Network(NamedTuple):
@@ -131,6 +132,8 @@ def _from_linen(module: nn.Module, initial: Any, key: Any, call: Callable[[Any],
         call(model)
         initial = {"params": model.parameters(), **model.state()}
         initial.pop("intermediates", None)
+    if isinstance(initial, FrozenDict):  # as older releases of Flax return variables
+        initial = initial.unfreeze()
     if not isinstance(initial, dict) or not jax.tree.leaves(initial.get("params")):
         raise ValueError('the initial variables of a Linen module are a dict with the key "params", as init returns.')
     initial = jax.tree.map(jnp.asarray, initial)

@@ -211,7 +211,8 @@ class Recipe:
             return total, state()
 
         (value, state), gradient = jax.value_and_grad(objective, has_aux=True)(carry.parameters)
-        updates, optimizer_state = self.optimizer.update(gradient, carry.optimizer_state, carry.parameters, value=value)
+        extra = {"value": value, "grad": gradient, "value_fn": lambda p: objective(p)[0]}  # what line searches ask for
+        updates, optimizer_state = self.optimizer.update(gradient, carry.optimizer_state, carry.parameters, **extra)
         parameters, d = optax.apply_updates(carry.parameters, updates), self.averaging
         averaged = None if d is None else jax.tree.map(lambda a, p: d * a + (1 - d) * p, carry.averaged, parameters)
         return Carry(parameters, state, optimizer_state, averaged), None

@@ -183,7 +183,8 @@ class RetrainBank:
         self._store = None
         if path is not None:
             remedy = "Delete this file; its runs are computed again."
-            self._store = Store(path, self._description, what="bank of retrainings", remedy=remedy)
+            # a damaged manifest is written again: each file's checksum still covers what made it
+            self._store = Store(path, self._description, what="bank of retrainings", remedy=remedy, repair=True)
         plain = jax.device_get(jax.jit(train)(ones))
         _check_finite(jax.tree.map(lambda leaf: np.asarray(leaf)[None], plain), train, np.asarray(ones)[None])
         self.plain = jax.tree.map(np.asarray, plain)

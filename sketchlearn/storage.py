@@ -43,7 +43,9 @@ class Store:
             differences are printed. ``None`` opens an existing store.
         versions: recorded beside them, not compared.
         what: that it holds, for messages.
-        remedy: what to do about a damaged block, for messages.
+        remedy: what to do about a damaged block or manifest, for messages.
+        repair: write a damaged or missing manifest again from the arguments. Blocks are not touched: the checksum of
+            each covers the arguments that made it, so those of other arguments are damaged blocks.
     """
 
     def __init__(
@@ -53,45 +55,63 @@ class Store:
         versions: dict | None = None,
         what: str = "sketch",
         remedy: str = "Make the sketch again with repair=True: only damaged and missing blocks are computed.",
+        repair: bool = False,
     ):
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"the path of a store must be a string or a path, got {path!r}.")
         self.path, self.what, self.remedy = Path(path), what, remedy
         manifest = self.path / MANIFEST
+        content = {"format": FORMAT, "arguments": arguments, "versions": versions or {}}
         if not manifest.exists():
             if arguments is None:
                 raise StoreError(f"there is no {what} in {self.path}: no {MANIFEST}.")
-            self._create(manifest, {"format": FORMAT, "arguments": arguments, "versions": versions or {}})
-        try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))
-            self.format, self.arguments = found["format"], found["arguments"]
-            self.versions, seal = found["versions"], found["seal"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{manifest} is damaged ({type(error).__name__}: {error}).") from error
-        if self.format != FORMAT:
+            self._create(manifest, content, repair)
+        found, fault = self._manifest(manifest)
+        if fault and repair and arguments is not None:
+            self._write_manifest(manifest, content)
+            found, fault = self._manifest(manifest)
+        self.format, self.versions = found.get("format"), found.get("versions", {})
+        if "format" in found and self.format != FORMAT:
             raise StoreError(
                 f"{self.path} has format {self.format}, written by sketchlearn {self.versions.get('sketchlearn', '?')};"
                 f" this version reads format {FORMAT}. Use that version, or make it again."
             )
-        if seal != _seal(found):
-            raise StoreError(f"{manifest} is damaged: its content does not fit its checksum.")
+        if fault:
+            raise StoreError(f"{manifest} is damaged ({fault}). {remedy}")
+        self.arguments = found["arguments"]
         if arguments is not None:
             self._compare(json.loads(json.dumps(arguments)))
         self._fingerprint = json.dumps(self.arguments, sort_keys=True)
 
-    def _create(self, manifest: Path, content: dict) -> None:
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            if self.path.is_dir() and all(p.name.startswith(".part-") for p in self.path.iterdir()):
-                pass  # another process is just creating it
-            else:
-                raise StoreError(f"{self.path} exists and is no {self.what}: give a path that is new or empty.")
+    def _manifest(self, manifest: Path) -> tuple[dict, str]:
+        """What the manifest says, as far as it can be read, and what is wrong with it."""
+        try:
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+        except ValueError as error:
+            return {}, f"{type(error).__name__}: {error}"
+        if not isinstance(found, dict) or not isinstance(found.get("versions", {}), dict):
+            return {}, "it is no description of a store"
+        missing = {"format", "arguments", "versions", "seal"} - set(found)
+        if missing:
+            return found, f"it has no {', '.join(sorted(missing))}"
+        return found, "" if found["seal"] == _seal(found) else "its content does not fit its checksum"
+
+    def _create(self, manifest: Path, content: dict, repair: bool) -> None:
+        own = (".part-*", "*.safetensors") if repair else (".part-*",)  # half written: another is just creating it
+        if self.path.exists() and not (
+            self.path.is_dir() and all(any(p.match(name) for name in own) for p in self.path.iterdir())
+        ):
+            raise StoreError(f"{self.path} exists and is no {self.what}: give a path that is new or empty.")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{self.path} cannot be created: {error}.") from error
+        self._write_manifest(manifest, content, replace=False)
+
+    def _write_manifest(self, manifest: Path, content: dict, replace: bool = True) -> None:
         content = json.loads(json.dumps(content))
         content["seal"] = _seal(content)
-        self._place(manifest, json.dumps(content, indent=1).encode(), replace=False)
+        self._place(manifest, json.dumps(content, indent=1).encode(), replace=replace)
 
     def _compare(self, arguments: dict) -> None:
         names = sorted(set(arguments) | set(self.arguments))
@@ -217,17 +237,25 @@ def check_disk(path: str | Path, expected: int) -> None:
 
 
 def fingerprint(f: Callable, *shapes: Any) -> str:
-    """A checksum of a program: its traced operations and constants."""
+    """A checksum of a program: its traced operations and constants, rules of ``custom_jvp`` functions included."""
+    digest = hashlib.sha256()
     program = compat.trace(f, *shapes)
+    _add_program(digest, program)
+    floating = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(jax.eval_shape(tuple, shapes)))
+    if floating and "custom_jvp_call" in str(program.jaxpr):  # its rule is a function, seen only where it is applied
+        _add_program(digest, compat.trace(lambda *x: jax.jvp(f, x, x), *shapes))
+    return digest.hexdigest()[:16]
+
+
+def _add_program(digest: Any, program: compat.Program) -> None:
     text = re.sub(r"0x[0-9a-f]+", "0x", str(program.jaxpr))  # addresses of functions differ from run to run
-    digest = hashlib.sha256(text.encode())
+    digest.update(text.encode())
     for constant in compat.all_constants(program.jaxpr, program.consts):
         if jnp.issubdtype(jnp.result_type(constant), jax.dtypes.prng_key):
             constant = jax.random.key_data(constant)
         a = np.asarray(constant)
         digest.update(f"{a.dtype} {a.shape}".encode())
         digest.update(a.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def structure(tree: Any) -> dict:

@@ -1,5 +1,7 @@
 """Every baseline against an independent oracle: closed forms, differences of retraining, sums written out."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -249,6 +251,43 @@ def test_influence_away_from_a_minimum_says_so():
     assert any("not zero" in text for text in NewtonStep(moved, SPACE).predict(query, [0]).warnings)
 
 
+def flat():
+    """Losses that see the sum of two parameters only, and a minimum of them."""
+    y = jnp.array([1.0, 3.0])
+    return sl.Problem(lambda p, i: 0.5 * (p[0] + p[1] - y[i]) ** 2, 2, jnp.array([1.0, 1.0]))
+
+
+SINGULAR = (Influence, GroupInfluence, NewtonStep, InfinitesimalJackknife)
+
+
+@pytest.mark.parametrize("method", SINGULAR, ids=lambda m: m.__name__)
+def test_a_direction_that_no_loss_determines_is_an_error_in_words(method):
+    with pytest.raises(ValueError, match=r"Hessian is singular in float64 .* penalty, .* or add damping"):
+        method(flat(), sl.Examples(2))
+
+
+def test_damping_makes_a_singular_problem_solvable():
+    for method in SINGULAR[:3]:  # H = [[2, 2], [2, 2]], slope -1 for example 0 deleted: both parameters move by 1/4
+        found = method(flat(), sl.Examples(2), damping=1e-9).predict(lambda p: p[0], [0])
+        expected = {Influence: 0.25, GroupInfluence: 0.375, NewtonStep: 0.5}[method]
+        np.testing.assert_allclose(found.change, expected, rtol=1e-6)  # what the damping takes away is 1e-9
+
+
+def test_a_deletion_that_leaves_too_little_for_a_newton_step_is_an_error_in_words():
+    y = jnp.array([1.0, 3.0])
+    problem = sl.Problem(lambda p, i: 0.5 * (p[i] - y[i]) ** 2, 2, y)
+    step = NewtonStep(problem, sl.Examples(2))
+    with pytest.raises(ValueError, match=r"after this deletion the Hessian is singular.*Delete less"):
+        step.predict(lambda p: p[0], [1])
+
+
+def passed(problem, parameters=None, steps=0.1, visits=None):
+    """The problem with one checkpoint."""
+    parameters = problem.parameters if parameters is None else parameters
+    visits = np.ones(problem.num_examples) if visits is None else visits
+    return dataclasses.replace(problem, checkpoints=(sl.Checkpoint(parameters, steps, visits),))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -257,6 +296,10 @@ def test_influence_away_from_a_minimum_says_so():
         (lambda p: Influence(p, sl.Examples(3)), ValueError, "14 examples, the space 3"),
         (lambda p: NewtonStep(query, SPACE), TypeError, "must be a sketchlearn.Problem"),
         (lambda p: TracIn(p, SPACE), ValueError, "needs checkpoints"),
+        (lambda p: TracIn(passed(p, jnp.ones(5)), SPACE), ValueError, r"checkpoint 0 holds parameters .*\(5,\)"),
+        (lambda p: TracIn(passed(p, steps=jnp.ones(7)), SPACE), ValueError, r"step_sizes of checkpoint 0 .*\(7,\)"),
+        (lambda p: TracIn(passed(p, visits=np.ones(3)), SPACE), ValueError, "visits of checkpoint 0"),
+        (lambda p: TracIn(passed(p, steps=np.nan), SPACE), ValueError, "checkpoint 0 holds NaN"),
         (lambda p: ProjectedGradients(p, SPACE, dim=50), ValueError, "do not span 50 dimensions"),
         (lambda p: Metagradient(3, SPACE), TypeError, "train must be a function"),
         (lambda p: sl.Problem(lambda t, i: t, 3, jnp.ones(2)), TypeError, "must return one number"),

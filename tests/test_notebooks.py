@@ -82,3 +82,7 @@ def test_the_measured_numbers_of_the_scaling_chapter_are_those_of_the_benchmarks
         if found := re.match(r"(time|memory), (.*) = (\d+), over \d+$", label):
             sizes.setdefault(found[2], {}).setdefault(int(found[3]), []).append(rounded(value))
     assert {name: {s: list(v) for s, v in grid.items()} for name, grid in typed["measured"].items()} == sizes
+    larger = {label: rounded(value) for label, value in figures["larger"].items()}
+    assert typed["larger"] == {label: larger[label] for label in typed["larger"]}
+    error = "RMSE over that of the exact first order"
+    assert typed["against_first"] == {what: larger[f"{what}: {error}"] for what in typed["against_first"]}

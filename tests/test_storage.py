@@ -280,6 +280,16 @@ def test_a_recipe_is_stored_with_its_random_keys_as_constants(tmp_path):
     assert len(set(seeds)) == len(set(closed)) == 2
 
 
+def test_the_derivative_rule_of_a_function_is_part_of_its_fingerprint():
+    def program(slope):
+        f = jax.custom_jvp(lambda x: x**2)
+        f.defjvp(lambda p, t: (p[0] ** 2, slope * p[0] * t[0]))
+        return f
+
+    one, same, other = (storage.fingerprint(program(slope), jnp.ones(2)) for slope in (2.0, 2.0, 3.0))
+    assert one == same != other
+
+
 def test_a_thousand_bit_flips_truncations_and_swaps_never_give_a_wrong_number(tmp_path):
     sketched(tmp_path / "s", additive=True)
     right = sl.open_sketch(tmp_path / "s").predict(query, [[0], [1, 2]]).value
@@ -309,6 +319,32 @@ def test_a_thousand_bit_flips_truncations_and_swaps_never_give_a_wrong_number(tm
             found["refused"] += str(work) in str(error)  # it names the file
         (work / name).write_bytes(whole[name])
     assert found["refused"] >= 990, found  # white space in the manifest may change without harm
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "list", "missing"])
+def test_a_damaged_manifest_is_written_again_when_asked_and_no_block_is_lost(tmp_path, monkeypatch, damage):
+    sketched(tmp_path / "s")
+    manifest, before = tmp_path / "s" / "manifest.json", content(tmp_path / "s")
+    text = manifest.read_text()
+    if damage == "missing":
+        manifest.unlink()
+    else:
+        manifest.write_text({"cut": text[:50], "changed": text.replace('"degree": 2', '"degree": 3'), "list": "[]"}[damage])
+    with pytest.raises(sl.StoreError, match="exists and is no sketch" if damage == "missing" else "repair=True"):
+        sketched(tmp_path / "s")
+    written = []
+    monkeypatch.setattr(storage.Store, "write", lambda self, name, arrays: written.append(name))
+    sketched(tmp_path / "s", repair=True)
+    assert not written
+    assert content(tmp_path / "s") == before
+
+
+def test_other_arguments_cannot_pass_by_repairing_a_damaged_manifest(tmp_path):
+    sketched(tmp_path / "s")
+    (tmp_path / "s" / "manifest.json").write_text("{}")
+    sketched(tmp_path / "s", repair=True, key=1)
+    other, fresh = sl.open_sketch(tmp_path / "s"), sketched(key=1)
+    jax.tree.map(np.testing.assert_array_equal, other.coefficients, fresh.coefficients)
 
 
 def test_a_damaged_block_is_named_and_computed_again_when_asked(tmp_path):

@@ -246,3 +246,21 @@ def test_a_primitive_without_a_rule_is_named_with_the_users_line_the_reason_and_
     text = str(caught.value)
     for piece in ("'lgamma'", Path(__file__).name, "special functions", "Ways out", "stand_in"):
         assert piece in text
+
+
+@pytest.mark.parametrize(("degree", "size"), [(6, 1e7), (8, 1e5)], ids=["separate arrays", "stacked"])
+def test_an_order_that_overflows_leaves_the_lower_ones_alone(degree, size):
+    """``x^k`` with ``x = 1 + s t``: order r is C(k, r) s^r, and s^k is beyond float32."""
+
+    def f(x):
+        y = x
+        for _ in range(degree - 1):
+            y = y * x
+        return jnp.exp(0 * y) * y  # and once more through a product and a composition
+
+    with jax.enable_x64(False):
+        found = sl.taylor_coefficients(f, jnp.float32(1), jnp.float32(size), degree)
+    r = np.arange(degree)
+    expected = np.array([math.comb(degree, i) for i in r]) * size**r
+    np.testing.assert_allclose(found[:-1], expected, rtol=1e-5)  # a handful of roundings in float32
+    assert not np.isfinite(found[-1])

@@ -14,7 +14,7 @@ from ..problem import Problem
 from ..spaces import Space
 from ..taylor import taylor_coefficients
 from .answer import Baseline
-from .influence import check_problem, dense_hessian
+from .influence import check_problem, dense_hessian, solve_without
 
 NOT_THERE = "the gradient of the objective is not zero at these parameters: the method assumes that it is."
 
@@ -28,7 +28,7 @@ class _AtOptimum(Baseline):
         check_problem(problem, space)
         super().__init__(space, problem.parameters)
         self.problem = problem
-        self.hessian = dense_hessian(problem) + damping * np.eye(problem.flat.size)
+        self.hessian, _ = dense_hessian(problem, damping)
         theta = problem.flat
         self._gradient = jax.jit(jax.grad(problem.objective))
         self._data_gradient = jax.jit(jax.grad(lambda t, x: x @ problem.losses(t)))
@@ -117,7 +117,7 @@ class NewtonStep(_AtOptimum):
         """``(H - H_D)⁻¹ g_D``."""
         theta = self.problem.flat
         left = np.asarray(self._full(theta, jnp.asarray(1 - x, theta.dtype)), np.float64)
-        return np.linalg.solve(left + self._damping * np.eye(theta.size), self._slope(x))
+        return solve_without(left + self._damping * np.eye(theta.size), self._slope(x))
 
 
 class InfinitesimalJackknife(_AtOptimum):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jax.scipy.sparse.linalg import cg
 
 from ..errors import check_count
@@ -62,8 +64,8 @@ class Influence(Baseline):
         self.max_iterations = check_count("max_iterations", max_iterations)
         theta, weights = problem.flat, jnp.ones(problem.num_examples, problem.flat.dtype)
         if solver == "exact":
-            matrix = dense_hessian(problem) + damping * np.eye(theta.size)
-            if np.linalg.eigvalsh(matrix)[0] <= 0:
+            matrix, convex = dense_hessian(problem, damping)
+            if not convex:
                 self.notes = (
                     "the Hessian is not positive definite: training did not arrive at a minimum, and influence "
                     "functions describe a point that is none. Add damping.",
@@ -115,12 +117,37 @@ def check_problem(problem: Any, space: Space) -> None:
         raise ValueError(f"the problem has {problem.num_examples} examples, the space {space.num_examples}.")
 
 
-def dense_hessian(problem: Problem) -> np.ndarray:
-    """(p, p) in float64, or say that there are too many parameters for it."""
+def dense_hessian(problem: Problem, damping: float = 0.0) -> tuple[np.ndarray, bool]:
+    """``H + δI`` (p, p) in float64, and whether it is positive definite; refuse a singular or too large one."""
     theta = problem.flat
     if theta.size > LARGEST_DENSE:
         raise ValueError(
             f"{theta.size} parameters are too many for a dense Hessian (at most {LARGEST_DENSE}): use Influence with "
             'solver="cg" or "gauss_newton".'
         )
-    return np.asarray(jax.jit(problem.hessian)(theta, jnp.ones(problem.num_examples, theta.dtype)), np.float64)
+    found = jax.jit(problem.hessian)(theta, jnp.ones(problem.num_examples, theta.dtype))
+    matrix = np.asarray(found, np.float64) + damping * np.eye(theta.size)
+    if not np.isfinite(matrix).all():
+        raise FloatingPointError("the Hessian of the objective is not finite at these parameters.")
+    eigenvalues = np.linalg.eigvalsh(matrix)
+    size = np.abs(eigenvalues)
+    if size.min() <= jnp.finfo(theta.dtype).eps * size.max():  # what its entries are rounded to
+        raise ValueError(
+            f"the Hessian is singular in {theta.dtype} (its eigenvalues lie between {size.min():.1e} and "
+            f"{size.max():.1e} in size): the losses do not determine every direction of the parameters. Give the "
+            "Problem a penalty, train in float64, or add damping where the method takes it."
+        )
+    return matrix, bool(eigenvalues[0] > 0)
+
+
+def solve_without(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve with a symmetric matrix from which a deletion was taken, or say that it left too little."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", scipy.linalg.LinAlgWarning)  # a condition number beyond the precision
+        try:
+            return scipy.linalg.solve(matrix, right, assume_a="sym")
+        except (np.linalg.LinAlgError, scipy.linalg.LinAlgWarning):
+            raise ValueError(
+                "after this deletion the Hessian is singular: the examples that are left do not determine every "
+                "direction of the parameters. Delete less, give the Problem a penalty, or add damping."
+            ) from None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..problem import Problem
+from ..problem import Checkpoint, Problem
 from ..spaces import Space
 from .answer import Baseline, along_losses, query_gradients
 from .influence import check_problem
@@ -39,9 +40,8 @@ class TracIn(Baseline):
         check_problem(problem, space)
         if not problem.checkpoints:
             raise ValueError("TracIn needs checkpoints of the training run: give the Problem some.")
-        for checkpoint in problem.checkpoints:
-            if np.shape(checkpoint.visits) != (problem.num_examples,):
-                raise ValueError(f"visits of a checkpoint must have shape ({problem.num_examples},).")
+        for number, checkpoint in enumerate(problem.checkpoints):
+            _check(checkpoint, number, problem)
         super().__init__(space, problem.parameters)
         self.problem = problem
 
@@ -64,3 +64,27 @@ class TracIn(Baseline):
     def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
         """First-order terms (B, 1, Q)."""
         return (x @ self.scores(query).T)[:, None]
+
+
+def _check(checkpoint: Checkpoint, number: int, problem: Problem) -> None:
+    def like(tree: Any) -> tuple:
+        return jax.tree.structure(tree), [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
+
+    parameters, steps = like(problem.parameters), checkpoint.step_sizes
+    if like(checkpoint.parameters) != parameters:
+        raise ValueError(
+            f"checkpoint {number} holds parameters with shapes {like(checkpoint.parameters)[1]}, the Problem "
+            f"{parameters[1]}, or they are other pytrees: expected the parameters of the same run."
+        )
+    if like(steps) != parameters and like(steps)[1] != [()]:
+        raise ValueError(
+            f"step_sizes of checkpoint {number} must be one number or a pytree like the parameters (shapes "
+            f"{parameters[1]}), got shapes {like(steps)[1]}."
+        )
+    if np.shape(checkpoint.visits) != (problem.num_examples,):
+        raise ValueError(
+            f"visits of checkpoint {number} must have shape ({problem.num_examples},), got {np.shape(checkpoint.visits)}."
+        )
+    numbers = [*jax.tree.leaves(checkpoint.parameters), *jax.tree.leaves(steps), checkpoint.visits]
+    if not all(np.isfinite(np.asarray(x)).all() for x in numbers):
+        raise ValueError(f"checkpoint {number} holds NaN or infinity.")

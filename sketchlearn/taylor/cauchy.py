@@ -118,11 +118,13 @@ def cauchy_coefficients(
     def circle_at(rho: float, count: int) -> _Circle:
         return _circle(prepare, point, direction, rho, count, is_complex)
 
-    circles = [circle_at(rho, num_points) for rho in fixed]
+    circles: list[_Circle] = []
+    for rho in sorted(fixed):
+        circles.append(_compared(circle_at(rho, num_points), circles))
     search = _Search(degree, num_points, epsilon, tolerance)
     rho, count, spent = 1 / size, min(CHUNK, num_points), num_points * len(circles)
     for _ in range(0 if fixed else MAX_TRIALS):
-        circle = circle_at(rho, count)
+        circle = _compared(circle_at(rho, count), circles)
         spent += count
         search.tried.append((rho, circle.noise / epsilon if circle.usable else np.inf))
         if circle.usable and count == num_points:
@@ -145,7 +147,8 @@ def cauchy_coefficients(
             f"the function has no finite values near the point along this direction (radii down to {rho:.1e} were "
             "tried). Does it return finite values at the point itself?"
         )
-    return _collect(circles, degree, is_complex, spent, search.wall(), tolerance)
+    wall = min([search.wall(), *(c.radius for c in circles if c.contradicted)])
+    return _collect(circles, degree, is_complex, spent, wall, tolerance)
 
 
 class _Circle(NamedTuple):
@@ -156,6 +159,7 @@ class _Circle(NamedTuple):
     scaled: list[np.ndarray]  # (P, ...): index r holds c_r ρ^r
     errors: list[np.ndarray]  # (P, ...)
     tree: Any
+    contradicted: bool = False  # by a smaller circle
 
     def spectrum(self) -> np.ndarray:
         """``|c_r| ρ^r`` in norm over all outputs, shape (P,)."""
@@ -174,6 +178,31 @@ class _Circle(NamedTuple):
         return bool(np.isfinite(level).all()) and bool(level[1] <= 0.1 * self.spectrum().max() or not level.any())
 
 
+def _compared(circle: _Circle, others: list[_Circle]) -> _Circle:
+    """The circle, with its errors raised where it contradicts smaller ones.
+
+    A circle around a singularity does not give Taylor coefficients. A strong one shows as a spectrum that does
+    not fall, but many weak ones (the square roots of an optimizer) hide in rounding, above all in float32. The
+    smaller circle, which does not enclose them, tells: coefficients do not depend on the radius.
+    """
+    level = np.zeros(len(circle.scaled[0]))
+    for other in others:
+        if other.radius < circle.radius:
+            lift = (circle.radius / other.radius) ** np.arange(len(level))
+            with np.errstate(all="ignore"):  # high orders of a small circle are infinitely uncertain
+                differences = [a - b * _like(lift, b) for a, b in zip(circle.scaled, other.scaled, strict=True)]
+                known = _norms(circle.errors) + lift * _norms(other.errors)
+                apart = _norms(differences)
+            level = np.maximum(level, np.where(apart > known, apart, 0.0))
+    if not level.any():
+        return circle
+    return circle._replace(errors=[np.maximum(e, level.max()) for e in circle.errors], contradicted=True)
+
+
+def _like(factor: np.ndarray, array: np.ndarray) -> np.ndarray:
+    return factor.reshape((-1,) + (1,) * (array.ndim - 1))
+
+
 def _norms(arrays: list[np.ndarray]) -> np.ndarray:
     return np.sqrt(sum((np.abs(a) ** 2).reshape(len(a), -1).sum(1) for a in arrays))
 
@@ -190,7 +219,7 @@ def _error_levels(scaled: np.ndarray, size: np.ndarray, change: np.ndarray, epsi
     last, before = np.abs(scaled[-width:]).max(0), np.abs(scaled[-2 * width : -width]).max(0)
     falling = last < 0.3 * before
     ratio = np.where(falling, last / np.where(before > 0, before, 1), 0.0) ** (1 / width)
-    orders = np.arange(count).reshape((-1,) + (1,) * (scaled.ndim - 1))
+    orders = _like(np.arange(count), scaled)
     aliasing = np.where(falling, last * ratio**orders, 0.0)
     zeroth = np.abs(scaled[0])
     # where orders still fall at the end, rounding is below them, and no more than that of the function's values

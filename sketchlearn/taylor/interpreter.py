@@ -58,6 +58,11 @@ class Context:
         finally:
             self.place = around
 
+    @property
+    def records(self) -> bool:
+        """Whether anybody asked about piecewise equations."""
+        return self.counts is not None
+
     def record(self, eqn: Any, at_kink: Any) -> None:
         """Note a piecewise equation and how many of its decisions fell on a kink."""
         if self.counts is not None:

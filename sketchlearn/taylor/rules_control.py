@@ -118,7 +118,7 @@ def _while(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
         return out, _total(counts)
 
     def note(carry: list[Any]) -> None:  # the comparisons that decide whether to go on are recorded like any other
-        if ctx.counts is not None:
+        if ctx.records:
             ctx.evaluate(cond_jaxpr, cond_closed, [*cond_consts, *carry])
 
     carry = _fixpoint(lambda c: _depends(ctx, body_jaxpr, body_closed, [*body_consts, *c]), carry, ctx)

@@ -56,6 +56,11 @@ class Survey(Context):
         line = compat.users_line(eqn, LIBRARIES) or self.line
         self.remarks.setdefault((kind, site, text), Remark(kind, site, line, text))
 
+    @property
+    def records(self) -> bool:
+        """Always, though nothing is counted."""
+        return True
+
     def record(self, eqn: Any, at_kink: Any) -> None:
         """A piecewise equation."""
         self.note(eqn, "kink", "")
