@@ -6,6 +6,7 @@ output after any deletion, with an error bar. After Gunn, "How to sketch a
 learning algorithm", arXiv:2604.07328.
 """
 
+from . import _jax_compat
 from . import baselines as baselines
 from . import datasets as datasets
 from . import microgpt as microgpt
@@ -46,3 +47,5 @@ from .stability import StabilityProfile as StabilityProfile
 from .stability import stability_profile as stability_profile
 from .taylor import piecewise_report as piecewise_report
 from .taylor import taylor_coefficients as taylor_coefficients
+
+_jax_compat.avoid_wrong_fusions()

@@ -7,7 +7,9 @@ counted its operands. The rest of the package sees neither.
 
 from __future__ import annotations
 
+import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +17,34 @@ import jax
 import jax.monitoring
 import numpy as np
 from jax.extend.core import Literal
+
+FUSIONS = "--xla_cpu_experimental_ynn_fusion_type"
+RIGHT_FUSIONS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
+
+
+def avoid_wrong_fusions() -> None:
+    """Keep XLA's CPU compiler from fusions that give wrong numbers, where JAX has not begun to compute.
+
+    From jaxlib 0.10.2 on (0.12.0.1 is the latest that was tried) some products of matrices that are fused with sums
+    and with elementwise operations are wrong on large arrays, silently: https://github.com/jax-ml/jax/issues/39103 is
+    one case. Products and convolutions by themselves are right, and as fast. A choice in ``XLA_FLAGS`` is respected.
+    """
+    from jax._src import xla_bridge
+
+    flags = os.environ.get("XLA_FLAGS", "")
+    if FUSIONS in flags:
+        return
+    if xla_bridge.backends_are_initialized():
+        if jax.default_backend() == "cpu":
+            warnings.warn(
+                "JAX computed something before sketchlearn was imported, so its CPU compiler may still use fusions "
+                f"that give wrong numbers on large arrays. Import sketchlearn first, or set XLA_FLAGS={FUSIONS}="
+                f"{RIGHT_FUSIONS} before Python starts.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return
+    os.environ["XLA_FLAGS"] = f"{flags} {FUSIONS}={RIGHT_FUSIONS}".strip()
 
 
 class Program(NamedTuple):

@@ -71,6 +71,14 @@ class Algebra:
         """The parts of a number that does not depend on the direction."""
         raise NotImplementedError
 
+    def full(self, parts: Any) -> Any:
+        """The parts with every order written out, as what a loop carries needs them."""
+        return parts
+
+    def add(self, a: Any, b: Any) -> Any:
+        """The sum of two numbers' parts."""
+        return jax.tree.map(jnp.add, a, b)
+
     def map(self, fn: Callable, *parts: Any) -> Any:
         """Apply ``fn`` to every component: how a linear map acts."""
         return jax.tree.map(fn, *parts)
@@ -86,8 +94,8 @@ class Algebra:
     def product(self, product: Callable, a: Jet, b: Jet) -> Jet:
         """A bilinear map of two jets: ``a0·b + a·b0 + cross(a, b)``, and the primal's own product."""
         a0, b0 = a.primal, b.primal
-        mixed = _add(self.map(lambda p: product(a0, p), b.parts), self.map(lambda p: product(p, b0), a.parts))
-        return Jet(product(a0, b0), _add(mixed, self.cross(product, a.parts, b.parts)))
+        mixed = self.add(self.map(lambda p: product(a0, p), b.parts), self.map(lambda p: product(p, b0), a.parts))
+        return Jet(product(a0, b0), self.add(mixed, self.cross(product, a.parts, b.parts)))
 
     def scan_in(self, x: Jet) -> Jet:
         """Put the axis that ``lax.scan`` walks along first in every array."""
@@ -99,40 +107,62 @@ class Algebra:
 
 
 class Series(Algebra):
-    """Truncated power series; parts are ``((re_1, im_1), .., (re_k, im_k))``."""
+    """Truncated power series; parts are ``((re_1, im_1), .., (re_j, im_j))``, and orders above ``j <= k`` are zero.
+
+    Along a line only the first order of the weights is not zero, so what is linear in them, or a product of little,
+    has few orders that need to be computed.
+    """
 
     def __init__(self, degree: int, complex: bool = True):
         self.degree, self.complex = degree, complex
 
     def zeros(self, x: Any) -> Any:
-        return ((jnp.zeros_like(x),) * self.width,) * self.degree
+        return ((jnp.zeros_like(x),) * self.width,) * min(self.degree, 1)
+
+    def full(self, parts: Any) -> Any:
+        return self._longer(parts, self.degree)
+
+    def _longer(self, parts: Any, length: int) -> Any:
+        missing = length - len(parts)
+        return (*parts, *[tuple(jnp.zeros_like(c) for c in parts[0])] * missing) if missing and parts else parts
+
+    def add(self, a: Any, b: Any) -> Any:
+        both = min(len(a), len(b))
+        return (*map(_add, a[:both], b[:both]), *a[both:], *b[both:])
+
+    def map(self, fn: Callable, *parts: Any) -> Any:
+        length = max(map(len, parts))
+        return jax.tree.map(fn, *[self._longer(p, length) for p in parts])
 
     def cross(self, product: Callable, a: Any, b: Any) -> Any:
         if not self.degree:
             return ()
         out = [jax.tree.map(lambda p, q: jnp.zeros(jax.eval_shape(product, p, q).shape, p.dtype), a[0], b[0])]
-        for r in range(2, self.degree + 1):  # c_r = Σ_{0<i<r} a_i b_{r-i}
-            terms = [_cmul(product, a[i - 1], b[r - i - 1]) for i in range(1, r)]
-            out.append(functools.reduce(_add, terms))
+        for r in range(2, min(self.degree, len(a) + len(b)) + 1):  # c_r = Σ_{0<i<r} a_i b_{r-i}
+            orders = range(max(1, r - len(b)), min(r - 1, len(a)) + 1)
+            out.append(functools.reduce(_add, [_cmul(product, a[i - 1], b[r - i - 1]) for i in orders]))
         return tuple(out)
 
     def compose(self, function: Any, x: Jet, y0: Any) -> Jet:
         k = self.degree
-        g = function.taylor(x.primal, k) if k else []
-        total = [tuple(g[1] * c for c in part) for part in x.parts]
-        power: list[Any] = list(x.parts)  # (x - x_0)^j, whose orders below j vanish
+        if not k:
+            return Jet(y0, ())
+        g = function.taylor(x.primal, k)
+        increment = dict(enumerate(x.parts, 1))  # x - x_0, by order
+        total = {r: tuple(g[1] * c for c in part) for r, part in increment.items()}
+        power = increment  # (x - x_0)^j, whose orders below j vanish
         for j in range(2, k + 1):
-            power = [
-                functools.reduce(
-                    _add, [_cmul(jnp.multiply, x.parts[i - 1], power[r - i - 1]) for i in range(1, r - j + 2)]
+            power = {
+                r: functools.reduce(
+                    _add,
+                    [_cmul(jnp.multiply, p, power[r - i]) for i, p in increment.items() if r - i in power],
                 )
-                if r >= j
-                else None
-                for r in range(1, k + 1)
-            ]
-            for r in range(j, k + 1):
-                total[r - 1] = tuple(t + g[j] * c for t, c in zip(total[r - 1], power[r - 1], strict=True))
-        return Jet(y0, tuple(total))
+                for r in range(j, min(k, j * len(increment)) + 1)
+            }
+            for r, part in power.items():
+                term = tuple(g[j] * c for c in part)
+                total[r] = _add(total[r], term) if r in total else term
+        return Jet(y0, tuple(total[r] for r in sorted(total)))
 
 
 class StackedSeries(Algebra):
@@ -249,11 +279,15 @@ def stack_coefficients(algebra: Algebra, x: Any) -> jax.Array:
             "the function returns complex numbers, whose coefficients along complex directions would mix two imaginary "
             "units: return its real and its imaginary part as two arrays, or take real directions."
         )
-    first = jet.primal[None]
-    parts = jet.parts if isinstance(algebra, StackedSeries) else jnp.stack([jnp.stack(p) for p in jet.parts])
-    if not algebra.complex:
-        return jnp.concatenate([first, parts[:, 0]])
-    return jnp.concatenate([lax.complex(first, jnp.zeros_like(first)), lax.complex(parts[:, 0], parts[:, 1])])
+    first, rest = jet.primal[None], stack_parts(algebra, jet.parts)
+    return jnp.concatenate([lax.complex(first, jnp.zeros_like(first)) if algebra.complex else first, rest])
+
+
+def stack_parts(algebra: Algebra, parts: Any) -> jax.Array:
+    """All orders from the first on as one array with leading axis ``degree``, complex if the algebra is."""
+    if not isinstance(algebra, StackedSeries):
+        parts = jnp.stack([jnp.stack(p) for p in algebra.full(parts)])
+    return lax.complex(parts[:, 0], parts[:, 1]) if algebra.complex else parts[:, 0]
 
 
 def unstack_coefficients(algebra: Algebra, coefficients: jax.Array, value: jax.Array | None = None) -> Jet:

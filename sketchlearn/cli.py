@@ -293,6 +293,10 @@ def _doctor(args: argparse.Namespace) -> dict[str, Any]:
     linear = sketch(lambda w: w @ jnp.arange(4.0), Examples(4), degree=1, num_directions=64, progress=False)
     found = linear.predict(lambda y: y, [3], estimator="mean")
     off = abs(float(found.change) + 3) / float(found.standard_error)
+    rows = np.zeros((40_000, 3), np.float32)
+    rows[:, 0] = np.arange(len(rows))
+    squares = jax.jit(jax.vmap(lambda row: jnp.sum((jnp.eye(3) @ row) ** 2)))(rows)
+    compiled_right = bool(np.allclose(squares, (rows**2).sum(1), rtol=1e-5))
     report = {
         "versions": {
             "sketchlearn": VERSION,
@@ -306,7 +310,8 @@ def _doctor(args: argparse.Namespace) -> dict[str, Any]:
         "default_float": str(jnp.result_type(float)),
         "series_against_circles": gap,
         "sketch_of_a_linear_function_off_by_standard_errors": off,
-        "ok": gap < 1e-11 and off < 5,
+        "compiler_fuses_products_and_sums_right": compiled_right,
+        "ok": gap < 1e-11 and off < 5 and compiled_right,
     }
     for name, value in report.items():
         _say(args, f"{name:52s} {value}")

@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import psutil
-from jax import lax
 
 from . import _jax_compat as compat
-from .algebra import Algebra, Jet, StackedSeries
+from .algebra import Algebra, Jet, StackedSeries, stack_parts
 from .errors import check_dtype
 from .lanes import lanes, side_by_side
 from .progress import track
@@ -114,7 +113,7 @@ def jets_along(train: Callable, space: Space, weights: Any, algebra: Algebra, *d
         jets = jax.tree.map(lambda y: y if isinstance(y, Jet) else Jet(y, algebra.zeros(y)), out, is_leaf=_is_jet)
         return (
             jax.tree.map(lambda y: y.primal, jets, is_leaf=_is_jet),
-            jax.tree.map(lambda y: _coefficients(algebra, y.parts), jets, is_leaf=_is_jet),
+            jax.tree.map(lambda y: stack_parts(algebra, y.parts), jets, is_leaf=_is_jet),
         )
 
     return jax.vmap(one, out_axes=(None, 0))(*direction)
@@ -122,20 +121,13 @@ def jets_along(train: Callable, space: Space, weights: Any, algebra: Algebra, *d
 
 def weight_jet(algebra: Algebra, weights: Any, direction: list[Any]) -> Jet:
     """The jet of ``weights + t·direction``, the direction as [real, imaginary] or [real]."""
-    zeros = algebra.zeros(weights)
     if isinstance(algebra, StackedSeries):
-        return Jet(weights, zeros.at[0].set(jnp.stack(direction)))
-    return Jet(weights, (tuple(direction), *zeros[1:]))
+        return Jet(weights, algebra.zeros(weights).at[0].set(jnp.stack(direction)))
+    return Jet(weights, (tuple(direction),))
 
 
 def _is_jet(x: Any) -> bool:
     return isinstance(x, Jet)
-
-
-def _coefficients(algebra: Algebra, parts: Any) -> Any:
-    if isinstance(algebra, StackedSeries):
-        return lax.complex(parts[:, 0], parts[:, 1]) if algebra.complex else parts[:, 0]
-    return jnp.stack([lax.complex(*p) if algebra.complex else p[0] for p in parts])
 
 
 def full_weights(space: Space, dtype: Any = None) -> jax.Array:

@@ -139,6 +139,16 @@ def test_a_run_that_fails_is_not_ready_and_names_the_example():
     assert f"example {INPUTS[:, 0].argmin()} " in of_kind(report, "not finite")[0].message
 
 
+def test_the_condition_of_a_loop_is_a_decision_as_well():
+    def train(w):
+        return lax.while_loop(lambda s: jnp.sum(s) < 10.0, lambda s: 2 * s, w)
+
+    report = sl.check(train, N)
+    (finding,) = of_kind(report, "kink")
+    assert re.search(r"^lt at .*test_checking.py", finding.where)
+    assert next(iter(sl.piecewise_report(train, ONES))) == finding.where
+
+
 def test_decisions_on_a_kink_are_counted_in_the_short_run():
     def relu(parameters, x):  # the last unit starts at exactly zero
         return jnp.maximum(x @ parameters["in"], 0.0) @ parameters["out"]

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from flax.core import freeze
 from runs import BATCHES, IMAGES, INPUTS, ONES, TARGETS, TOKENS, assert_equals_cauchy_and_retraining, recipe
 
 pytestmark = pytest.mark.usefixtures("x64", "quick_compilation")
@@ -99,6 +100,12 @@ def test_apply_uses_running_statistics_and_no_dropout():
     np.testing.assert_allclose(run.query((INPUTS, TARGETS))(trained), error, rtol=1e-12)
     with pytest.raises(ValueError, match="running statistics"):
         run.query((INPUTS, TARGETS))(trained.parameters)
+
+
+def test_frozen_variables_of_a_linen_module_are_variables():
+    variables = InLinen().init({"params": jax.random.key(0), "dropout": jax.random.key(1)}, INPUTS, train=True)
+    thawed, frozen = (recipe(InLinen(), loss=linen_loss, initial=v)(ONES) for v in (variables, freeze(variables)))
+    jax.tree.map(np.testing.assert_array_equal, frozen, thawed)
 
 
 def test_nnx_modules_are_evaluated_in_their_evaluation_mode_and_left_as_they_were():

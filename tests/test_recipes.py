@@ -38,6 +38,7 @@ OPTIMIZERS = {
     "adam": optax.adam(0.1, eps=0.0, eps_root=1e-3),
     "adamw": optax.adamw(optax.linear_schedule(0.1, 0.01, 3), eps=0.0, eps_root=1e-3, weight_decay=0.1),
     "rmsprop": optax.rmsprop(0.05, eps=1e-3, eps_in_sqrt=True, momentum=0.5),
+    "lbfgs": optax.lbfgs(0.1, linesearch=None),
     "muon": optax.contrib.muon(0.1),
     "clipped": optax.chain(optax.clip_by_global_norm(CLIPPED), optax.sgd(0.3)),
 }
@@ -46,6 +47,13 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_series_of_a_run_with(name):
     assert_equals_cauchy_and_retraining(recipe(two_layers, OPTIMIZERS[name], initial=START))
+
+
+def test_an_optimizer_with_a_line_search_is_given_what_it_asks_for():
+    run = recipe(two_layers, optax.lbfgs(), initial=START)
+    trained = run(ONES)
+    query = run.query((INPUTS, TARGETS))
+    assert query(trained) < query(run.parameters)
 
 
 def test_clipping_is_recorded_as_piecewise():

@@ -326,10 +326,11 @@ def test_a_damaged_manifest_is_written_again_when_asked_and_no_block_is_lost(tmp
     sketched(tmp_path / "s")
     manifest, before = tmp_path / "s" / "manifest.json", content(tmp_path / "s")
     text = manifest.read_text()
+    broken = {"cut": text[:50], "changed": text.replace('"degree": 2', '"degree": 3'), "list": "[]"}
     if damage == "missing":
         manifest.unlink()
     else:
-        manifest.write_text({"cut": text[:50], "changed": text.replace('"degree": 2', '"degree": 3'), "list": "[]"}[damage])
+        manifest.write_text(broken[damage])
     with pytest.raises(sl.StoreError, match="exists and is no sketch" if damage == "missing" else "repair=True"):
         sketched(tmp_path / "s")
     written = []

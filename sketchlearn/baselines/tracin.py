@@ -81,10 +81,9 @@ def _check(checkpoint: Checkpoint, number: int, problem: Problem) -> None:
             f"step_sizes of checkpoint {number} must be one number or a pytree like the parameters (shapes "
             f"{parameters[1]}), got shapes {like(steps)[1]}."
         )
-    if np.shape(checkpoint.visits) != (problem.num_examples,):
-        raise ValueError(
-            f"visits of checkpoint {number} must have shape ({problem.num_examples},), got {np.shape(checkpoint.visits)}."
-        )
+    visits = np.shape(checkpoint.visits)
+    if visits != (problem.num_examples,):
+        raise ValueError(f"visits of checkpoint {number} must have shape ({problem.num_examples},), got {visits}.")
     numbers = [*jax.tree.leaves(checkpoint.parameters), *jax.tree.leaves(steps), checkpoint.visits]
     if not all(np.isfinite(np.asarray(x)).all() for x in numbers):
         raise ValueError(f"checkpoint {number} holds NaN or infinity.")

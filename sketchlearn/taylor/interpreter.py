@@ -45,6 +45,11 @@ class Context:
         """The jet of a number that may be a constant."""
         return x if isinstance(x, Jet) else Jet(x, self.algebra.zeros(x))
 
+    def carried(self, x: Any) -> Jet:
+        """The same with every order written out: loops and branches must return what they were given."""
+        jet = self.lift(x)
+        return Jet(jet.primal, self.algebra.full(jet.parts))
+
     def where(self, eqn: Any) -> str:
         """The user's line behind an equation."""
         return compat.source_line(eqn) or self.place or "an unknown line"

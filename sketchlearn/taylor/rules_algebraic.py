@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -90,7 +89,10 @@ register("scatter-mul", "algebraic", _scatter_mul, "the factors may vary where n
 
 
 def _iterate(ctx: Context, step: Callable, start: Any) -> Any:
-    return lax.fori_loop(0, ctx.algebra.degree, lambda _, parts: step(parts), start)
+    def full(found: Any) -> Any:  # of one unknown, or of a list of them
+        return [ctx.algebra.full(p) for p in found] if isinstance(found, list) else ctx.algebra.full(found)
+
+    return lax.fori_loop(0, ctx.algebra.degree, lambda _, found: full(step(found)), full(start))
 
 
 def _complex(x: Jet) -> Any:
@@ -177,7 +179,7 @@ def _lu(ctx: Context, eqn: Any, a: Jet) -> list[Any]:
     def step(parts: Any) -> Any:  # (1 + Λ)(1 + Υ) = 1 + change, Λ strictly lower, Υ upper
         low = Jet(zero, ctx.algebra.map(lambda c: jnp.tril(c, -1), parts))
         up = Jet(zero, ctx.algebra.map(jnp.triu, parts))
-        return jax.tree.map(jnp.subtract, change, _product(ctx, low, up))
+        return ctx.algebra.map(jnp.subtract, change, _product(ctx, low, up))
 
     parts = _iterate(ctx, step, ctx.algebra.zeros(value))
     packed = ctx.algebra.map(lambda c: jnp.tril(lower @ jnp.tril(c, -1), -1) + jnp.triu(jnp.triu(c) @ upper), parts)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -71,8 +71,11 @@ def _atan2(ctx: Context, eqn: Any, y: Any, x: Any) -> list[Any]:
     def mul(a: Jet, b: Jet) -> Jet:
         return algebra.product(jnp.multiply, a, b)
 
-    norm = jax.tree.map(jnp.add, mul(x, x), mul(y, y))
-    turn = jax.tree.map(jnp.subtract, mul(x, ty), mul(y, tx))
+    def combined(fn: Callable, a: Jet, b: Jet) -> Jet:
+        return Jet(fn(a.primal, b.primal), algebra.map(fn, a.parts, b.parts))
+
+    norm = combined(jnp.add, mul(x, x), mul(y, y))
+    turn = combined(jnp.subtract, mul(x, ty), mul(y, tx))
     inverse = algebra.compose(RECIPROCAL, norm, 1 / norm.primal)
     return [Jet(value, integrate_log(algebra, mul(turn, inverse).parts))]
 

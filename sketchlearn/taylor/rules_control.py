@@ -52,15 +52,16 @@ def _fixpoint(moved: Callable, carry: list[Any], ctx: Context) -> list[Any]:
 
     ``moved(carry)`` says which outputs of a round are jets.
     """
+    carry = [ctx.carried(c) if _is_jet(c) else c for c in carry]
     while True:
         grown = [new and not _is_jet(c) for c, new in zip(carry, moved(carry), strict=False)]
         if not any(grown):
             return carry
-        carry = [ctx.lift(c) if g else c for c, g in zip(carry, grown, strict=True)]
+        carry = [ctx.carried(c) if g else c for c, g in zip(carry, grown, strict=True)]
 
 
 def _keep_types(ctx: Context, out: list[Any], like: list[Any]) -> list[Any]:
-    return [ctx.lift(o) if _is_jet(c) else o for o, c in zip(out, like, strict=True)]
+    return [ctx.carried(o) if _is_jet(c) else o for o, c in zip(out, like, strict=True)]
 
 
 def _total(counts: Any) -> Any:
@@ -162,7 +163,7 @@ def _cond(ctx: Context, eqn: Any, index: Any, *inputs: Any) -> list[Any]:
         def branch(inputs: list[Any]) -> tuple:
             out, counts = call(inputs)
             return (
-                [ctx.lift(o) if up else o for o, up in zip(out, lifted, strict=True)],
+                [ctx.carried(o) if up else o for o, up in zip(out, lifted, strict=True)],
                 {site: jnp.asarray(counts.get(site, 0), jnp.int32) for site in sites},
             )
 

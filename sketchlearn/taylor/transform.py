@@ -76,7 +76,7 @@ def line_jets(algebra: Algebra, point: Any, direction: Any) -> Any:
     def jet(p: Any, d: Any) -> Jet:
         pair = (jnp.real(d).astype(p.dtype), jnp.imag(d).astype(p.dtype))[: algebra.width]
         if isinstance(algebra, Series):
-            return Jet(p, (pair, *algebra.zeros(p)[1:]))
+            return Jet(p, (pair,))
         return Jet(p, algebra.zeros(p).at[0].set(jnp.stack(pair)))
 
     return jax.tree.map(jet, point, direction)

@@ -1,0 +1,64 @@
+"""The CPU compiler's fusions that give wrong numbers are off, whoever imports what first."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import sketchlearn as sl
+
+BEGIN = "import jax, jax.numpy as jnp\n"
+
+
+def in_a_new_process(code, flags=None):
+    """What the code prints, on standard output and as warnings."""
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | ({} if flags is None else {"XLA_FLAGS": flags})
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    return done.stdout.strip(), done.stderr
+
+
+def test_importing_the_package_computes_nothing_and_sets_the_flag():
+    code = "import os, sketchlearn\nfrom jax._src import xla_bridge\n"
+    out, warned = in_a_new_process(code + "print(xla_bridge.backends_are_initialized(), os.environ['XLA_FLAGS'])")
+    assert out.startswith("False --xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT")
+    assert "RuntimeWarning" not in warned
+
+
+def test_a_choice_of_the_users_is_respected_and_other_flags_are_kept():
+    show = "import os, sketchlearn; print(os.environ['XLA_FLAGS'])"
+    chosen = "--xla_cpu_experimental_ynn_fusion_type="
+    assert in_a_new_process(show, chosen)[0] == chosen
+    assert in_a_new_process(show, "--xla_force_host_platform_device_count=2")[0].startswith(
+        "--xla_force_host_platform_device_count=2 --xla_cpu_experimental"
+    )
+
+
+def test_an_import_that_comes_too_late_warns():
+    _, warned = in_a_new_process(BEGIN + "jnp.ones(3).sum()\nimport sketchlearn")
+    assert "RuntimeWarning: JAX computed something before sketchlearn was imported" in warned
+
+
+def test_a_sum_of_squared_products_is_right_on_many_rows():
+    """The case of https://github.com/jax-ml/jax/issues/39103."""
+    rows = np.zeros((40_000, 3), np.float32)
+    rows[:, 0] = np.arange(40_000)
+
+    def f(x):
+        return jax.vmap(lambda row: jnp.sum((jnp.eye(3) @ row) ** 2))(x)
+
+    np.testing.assert_allclose(jax.jit(f)(rows), (rows**2).sum(1), rtol=1e-6)  # float32
+
+
+def test_the_gauss_newton_product_of_a_vector_of_zeros_is_zero():
+    """Compiled with the zeros as constants, which was wrong on a thousand examples."""
+    experiment = sl.microgpt.paper_experiment()
+    trained = jax.jit(experiment.train)(jnp.ones(1000))
+    problem = sl.Problem(
+        experiment.example_loss, 1000, trained, outputs=experiment.example_logits,
+        output_loss=experiment.output_loss,
+    )  # fmt: skip
+    product = jax.jit(lambda theta: problem.gauss_newton_product(theta, jnp.zeros_like(theta)))
+    assert not np.asarray(product(problem.flat)).any()
