@@ -95,6 +95,18 @@ def test_a_fixed_radius_is_used_as_it_is():
     assert out.num_points == 28
 
 
+def test_a_circle_around_a_weak_pole_is_not_believed_against_a_smaller_one():
+    """A residue this small hides in the rounding of float32; the circle of radius 5 says 3e-8 for order 4, wrongly."""
+
+    def f(x):
+        return x + 1e-4 / (x * x + 2.25)
+
+    exact = np.array([1e-4 / 2.25, 1, -1e-4 / 2.25**2, 0, 1e-4 / 2.25**3])
+    with pytest.warns(sl.PrecisionWarning):  # what is left, the smaller circle, knows less than three digits
+        found = cauchy_coefficients(f, jnp.float32(0), jnp.float32(1), 4, radius=(5.0, 1.0))
+    assert (np.abs(np.asarray(found.coefficients) - exact) <= np.asarray(found.errors)).all()
+
+
 def test_real_directions_give_real_and_complex_ones_complex_coefficients():
     assert cauchy_coefficients(jnp.exp, 0.0, 1.0, 3).coefficients.dtype == np.float64
     assert cauchy_coefficients(jnp.exp, 0.0, 1.0 + 0j, 3).coefficients.dtype == np.complex128
