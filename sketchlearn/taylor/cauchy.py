@@ -118,9 +118,8 @@ def cauchy_coefficients(
     def circle_at(rho: float, count: int) -> _Circle:
         return _circle(prepare, point, direction, rho, count, is_complex)
 
-    circles: list[_Circle] = []
-    for rho in sorted(fixed):
-        circles.append(_compared(circle_at(rho, num_points), circles))
+    circles = [circle_at(rho, num_points) for rho in fixed]
+    circles = [_compared(circle, circles) for circle in circles]
     search = _Search(degree, num_points, epsilon, tolerance)
     rho, count, spent = 1 / size, min(CHUNK, num_points), num_points * len(circles)
     for _ in range(0 if fixed else MAX_TRIALS):
@@ -181,9 +180,8 @@ class _Circle(NamedTuple):
 def _compared(circle: _Circle, others: list[_Circle]) -> _Circle:
     """The circle, with its errors raised where it contradicts smaller ones.
 
-    A circle around a singularity does not give Taylor coefficients. A strong one shows as a spectrum that does
-    not fall, but many weak ones (the square roots of an optimizer) hide in rounding, above all in float32. The
-    smaller circle, which does not enclose them, tells: coefficients do not depend on the radius.
+    A circle around a singularity does not give Taylor coefficients. Many weak ones (the square roots of an optimizer)
+    hide in rounding, but a smaller circle does not enclose them, and coefficients do not depend on the radius.
     """
     level = np.zeros(len(circle.scaled[0]))
     for other in others:
@@ -194,9 +192,8 @@ def _compared(circle: _Circle, others: list[_Circle]) -> _Circle:
                 known = _norms(circle.errors) + lift * _norms(other.errors)
                 apart = _norms(differences)
             level = np.maximum(level, np.where(apart > known, apart, 0.0))
-    if not level.any():
-        return circle
-    return circle._replace(errors=[np.maximum(e, level.max()) for e in circle.errors], contradicted=True)
+    raised = [np.maximum(e, level.max()) for e in circle.errors]
+    return circle._replace(errors=raised, contradicted=True) if level.any() else circle
 
 
 def _like(factor: np.ndarray, array: np.ndarray) -> np.ndarray:
