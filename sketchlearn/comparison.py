@@ -145,8 +145,8 @@ def compare(
 def stored() -> dict[str, Any]:
     """The full run of all worlds that comes with the package: ``{world: report}``, as :func:`compare` returns them.
 
-    Made by ``sketchlearn compare`` in two runs of the same settings: the additive sketch of groups in one of its own.
-    Prices are in plain trainings, each measured beside its own run, on two cores.
+    Made by ``sketchlearn compare`` and ``tools/store_comparison.py``, without the table of single queries. Prices are
+    in plain trainings, measured beside them, on two cores.
     """
     text = (Path(__file__).parent / "data" / "comparison.json").read_text(encoding="utf-8")
     return json.loads(text)

@@ -188,9 +188,8 @@ def _compared(circle: _Circle, others: list[_Circle]) -> _Circle:
         if other.radius < circle.radius:
             lift = (circle.radius / other.radius) ** np.arange(len(level))
             with np.errstate(all="ignore"):  # high orders of a small circle are infinitely uncertain
-                differences = [a - b * _like(lift, b) for a, b in zip(circle.scaled, other.scaled, strict=True)]
+                apart = _norms([a - b * _like(lift, b) for a, b in zip(circle.scaled, other.scaled, strict=True)])
                 known = _norms(circle.errors) + lift * _norms(other.errors)
-                apart = _norms(differences)
             level = np.maximum(level, np.where(apart > known, apart, 0.0))
     raised = [np.maximum(e, level.max()) for e in circle.errors]
     return circle._replace(errors=raised, contradicted=True) if level.any() else circle
