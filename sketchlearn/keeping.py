@@ -93,7 +93,7 @@ class OnDisk:
         batch_size: directions run at once; a store that exists keeps its own.
         count: m.
         expected: bytes that all blocks will take.
-        repair: compute damaged blocks again.
+        repair: compute damaged blocks again, and write a damaged manifest again.
         shard: (i, N), or None.
         tree: the structure of what ``train`` returns.
     """

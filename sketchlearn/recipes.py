@@ -67,7 +67,8 @@ class Recipe:
     Args:
         model: an ``nnx.Module`` or ``linen.Module`` (as it is for training), a function ``(parameters, inputs) ->
             outputs``, or None for a loss of the parameters themselves.
-        optimizer: any Optax transformation. Keep epsilons inside roots: ``optax.adam(lr, eps=0.0, eps_root=1e-8)``.
+        optimizer: any Optax transformation (those with a line search are given the loss). Keep epsilons inside roots:
+            ``optax.adam(lr, eps=0.0, eps_root=1e-8)``.
         loss: ``loss(model, examples) -> (B,)``, the loss of each example in a batch, not their mean. It may also
             have arguments called ``key``, one random key a step (for augmentation), and ``weights``, (B,), those
             of the batch. A Linen model is called as ``module.apply`` is, without the variables, and says by

@@ -86,7 +86,7 @@ def sketch(
             the same call goes on where it was stopped, with the same bytes at the end. See :func:`open_sketch`.
         queries: ``{name: query}``, where all are known beforehand: only their coefficients are kept, not the
             parameters' (kilobytes instead of models). Ask for them by name.
-        repair: compute damaged blocks of the store again instead of refusing them.
+        repair: compute damaged blocks of the store again instead of refusing them, and write a damaged manifest again.
         shard: ``(i, N)``, with a store: only every N-th block, beginning with the i-th (from 0), so that N
             independent processes fill one store. What is not there yet is then missing from the sketch
             returned: open the store when all have ended.

@@ -64,6 +64,9 @@ class GroupInfluence(_AtOptimum):
         space: which deletions can be asked for.
         damping: added to the diagonal of H.
 
+    Raises:
+        ValueError: H is singular in the precision of the parameters, or too large for a dense matrix.
+
     Example:
         >>> import jax.numpy as jnp, sketchlearn as sl
         >>> world = sl.worlds.Ridge(jnp.array([[1.0], [1.0]]), jnp.array([1.0, 4.0]))
@@ -98,6 +101,9 @@ class NewtonStep(_AtOptimum):
         space: which deletions can be asked for.
         damping: added to the diagonal.
 
+    Raises:
+        ValueError: H is singular in the precision of the parameters, with all examples or without the deleted ones.
+
     Example:
         >>> import jax.numpy as jnp, sketchlearn as sl
         >>> world = sl.worlds.Ridge(jnp.array([[1.0], [1.0]]), jnp.array([1.0, 4.0]))
@@ -130,6 +136,9 @@ class InfinitesimalJackknife(_AtOptimum):
         problem: the objective, and its minimum.
         space: which deletions can be asked for.
         order: k; 1 is influence functions.
+
+    Raises:
+        ValueError: H is singular in the precision of the parameters, or too large for a dense matrix.
 
     Example:
         >>> import jax.numpy as jnp, sketchlearn as sl

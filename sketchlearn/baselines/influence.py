@@ -35,6 +35,9 @@ class Influence(Baseline):
         tolerance: relative residual at which CG stops.
         max_iterations: of CG.
 
+    Raises:
+        ValueError: arguments that do not fit; with ``"exact"`` a singular Hessian, or more than 5,000 parameters.
+
     Example:
         >>> import jax.numpy as jnp, sketchlearn as sl
         >>> world = sl.worlds.Ridge(jnp.array([[1.0], [1.0]]), jnp.array([1.0, 4.0]))
