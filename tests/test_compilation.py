@@ -49,16 +49,14 @@ def test_a_sum_of_squared_products_is_right_on_many_rows():
     def f(x):
         return jax.vmap(lambda row: jnp.sum((jnp.eye(3) @ row) ** 2))(x)
 
-    np.testing.assert_allclose(jax.jit(f)(rows), (rows**2).sum(1), rtol=1e-6)  # float32
+    np.testing.assert_allclose(jax.jit(f)(rows), (rows**2).sum(1), rtol=1e-6)  # a handful of roundings in float32
 
 
 def test_the_gauss_newton_product_of_a_vector_of_zeros_is_zero():
     """Compiled with the zeros as constants, which was wrong on a thousand examples."""
     experiment = sl.microgpt.paper_experiment()
     trained = jax.jit(experiment.train)(jnp.ones(1000))
-    problem = sl.Problem(
-        experiment.example_loss, 1000, trained, outputs=experiment.example_logits,
-        output_loss=experiment.output_loss,
-    )  # fmt: skip
+    loss, outputs = experiment.example_loss, experiment.example_logits
+    problem = sl.Problem(loss, 1000, trained, outputs=outputs, output_loss=experiment.output_loss)
     product = jax.jit(lambda theta: problem.gauss_newton_product(theta, jnp.zeros_like(theta)))
     assert not np.asarray(product(problem.flat)).any()
