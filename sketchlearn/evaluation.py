@@ -241,7 +241,7 @@ def _score(
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of every column; NaN where a column has fewer than two values."""
+    """Spearman's correlation of every column; NaN where a column has fewer than three values."""
     if len(a) < 3:
         return np.full(a.shape[1], np.nan)
     a, b = (rankdata(v, axis=0) for v in (a, b))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .querying import MOST_EQUATIONS
+from .interpolation import MOST_EQUATIONS
 
 
 def is_exact(dim: int, order: int, num_directions: int) -> bool:
@@ -20,7 +20,7 @@ def is_exact(dim: int, order: int, num_directions: int) -> bool:
         num_directions: m.
     """
     unknowns = math.comb(dim + order - 1, order)
-    return unknowns <= 2 * num_directions and 2 * unknowns <= MOST_EQUATIONS
+    return unknowns <= min(2 * num_directions, MOST_EQUATIONS)
 
 
 def contribution_variance(dim: int, order: int, length: Any, norm: Any, term: Any) -> Any:

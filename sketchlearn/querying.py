@@ -16,14 +16,13 @@ from . import estimators
 from .controls import Alone
 from .directions import directions
 from .errors import check_finite
-from .interpolation import Fitted, Interpolant
+from .interpolation import MOST_EQUATIONS, Fitted, Interpolant
 from .prediction import Prediction, predict_from
 from .running import LARGEST_BLOCK, blocks, check_query
 from .spaces import Space
 from .taylor.transform import push_forward
 
 ESTIMATORS = ("auto", "mean", "median_of_means", "least_squares", "kernel")
-MOST_EQUATIONS = 4096  # of a fit, which takes the cube of their number: 20 s; above, the mean alone is used
 PROBED_PARAMETERS = 512
 
 
@@ -163,8 +162,10 @@ class Sketch:
             estimator: ``"mean"`` (the paper's), ``"median_of_means"`` (robust), ``"least_squares"`` (order one
                 solved for: exact once 2m >= q; the mean of the others), ``"kernel"`` (every order fitted, exact
                 once 2m >= C(q+r-1, r), and the mean of what the fits leave), or ``"auto"``: ``"kernel"``,
-                stopping before the first order that is lost in noise (see ``orders_used``). All but the median are
-                unbiased as long as no order is dropped.
+                stopping before the first order that is lost in noise (see ``orders_used``). The mean is unbiased.
+                So are fits for a shrinkage fixed beforehand; it is chosen by the same directions (as the
+                share of a ``control`` is), which pulls a term towards zero by about a tenth of its standard error.
+                More than 4096 unknowns and equations are not solved, but averaged, with a warning.
             failure: δ of the median of means.
             gradient: the exact derivative of the query with respect to the coordinates at the centre, where one
                 pass through training gave it (:func:`sketchlearn.gradient`): shape (q,) followed by S. Order one is
@@ -333,7 +334,7 @@ class Sketch:
         plain = self._interpolant(order, False)
         best = plain.fit(coefficients, z, rounding)
         how = "solved for" if plain.determined else "kernel, and the mean of what it leaves"
-        if order > 1 and not plain.determined:
+        if order > 1 and not plain.determined and (self.alone or self._solves_first):  # scales without noise
             other = self._interpolant(order, True).fit(coefficients, z, rounding)
             better = (np.abs(other.residuals) ** 2).sum(0) < (np.abs(best.residuals) ** 2).sum(0)
             best = Fitted(*(np.where(better, a, b) for a, b in zip(other, best, strict=True)))
@@ -342,7 +343,8 @@ class Sketch:
 
     def _too_costly(self, order: int) -> bool:
         """Whether a fit of this order would take more equations than can be solved in seconds."""
-        return 2 * min(self.num_directions, math.comb(self.space.dim + order - 1, order)) > MOST_EQUATIONS
+        unknowns = math.comb(self.space.dim + order - 1, order)
+        return min(unknowns, 2 * self.num_directions) > MOST_EQUATIONS
 
     def _interpolant(self, order: int, scaled: bool) -> Interpolant:
         if (order, scaled) not in self._interpolants:
@@ -356,16 +358,22 @@ class Sketch:
 
     @functools.cached_property
     def _scales(self) -> np.ndarray:
-        """How much each coordinate moves the parameters at first order, squared, (q,): a guess for higher orders."""
+        """How much each coordinate moves the parameters at first order, squared, (q,): a guess for higher orders.
+
+        Only asked for where the first order is exact: a guess made from the directions themselves would bias what is
+        then averaged over them.
+        """
         if self._jets is None:  # what is left of the parameters: the queries measured
-            probed = np.concatenate([seen.coefficients[:, 0] for seen in self.queries.values()], 1)
+            effects = np.concatenate([(s.alone or s).coefficients[:, 0] for s in self.queries.values()], 1)
         else:
             total = sum(np.size(leaf) for leaf in jax.tree.leaves(self.parameters))
             chosen = np.random.default_rng(0).permutation(total)[:PROBED_PARAMETERS]  # plenty for a length
-            firsts = ([np.asarray(c)[:, 0].reshape(len(c), -1) for c in jax.tree.leaves(p)] for p in self._parts())
-            probed = np.concatenate([np.concatenate(first, 1)[:, chosen] for first in firsts])
-        effects = self._interpolant(1, False).fit(probed.astype(complex), np.eye(self.space.dim))
-        size = (effects.values**2).sum(1)
+            trees = [self.alone.coefficients] if self.alone else self._parts()
+            each = ([np.asarray(c)[:, 0].reshape(len(c), -1) for c in jax.tree.leaves(tree)] for tree in trees)
+            effects = np.concatenate([np.concatenate(leaves, 1)[:, chosen] for leaves in each])
+        if not self.alone:
+            effects = self._interpolant(1, False).fit(effects.astype(complex), np.eye(self.space.dim)).values
+        size = (effects**2).sum(1)
         return size / size.mean() + 1e-6 if size.any() else np.ones_like(size)
 
 
@@ -378,7 +386,14 @@ def slices(tree: Any) -> Iterator[Any]:
 def push(query: Callable, value: Any, parts: Iterable[Any]) -> np.ndarray:
     """The query's coefficients (M, k+1, Q) along M jets (M, k, ...), given in parts, at parameters ``value``."""
     run = jax.jit(jax.vmap(lambda jets: push_forward(query, jets, value=value)))
-    c = np.concatenate([np.asarray(run(part)) for part in parts])
+    found, rows = [], 0
+    for part in parts:
+        count = len(jax.tree.leaves(part)[0])
+        if count < rows:  # filled up, so that one compiled program serves all parts
+            part = jax.tree.map(lambda c, rows=rows: np.resize(np.asarray(c), (rows, *c.shape[1:])), part)
+        rows = max(rows, count)
+        found.append(np.asarray(run(part))[:count])
+    c = np.concatenate(found)
     if not np.isfinite(c).all():
         raise FloatingPointError("the query's coefficients are not finite: is the query differentiable there?")
     return c.reshape(*c.shape[:2], -1)

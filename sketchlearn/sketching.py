@@ -81,7 +81,8 @@ def sketch(
             weighted down, or a vector (n,) of fractions that the space contains. For large deletions: the
             expected deleted fraction.
         design: of the directions, ``"independent"`` or ``"orthogonal"`` (in blocks of q; the standard errors, which
-            count them as independent, are then too large for order one).
+            count them as independent, are then too large for order one, and up to a factor √(1 + 2/q) too small for
+            order two).
         store: a directory. Every block of directions is written there when it is done, and is not kept in memory;
             the same call goes on where it was stopped, with the same bytes at the end. See :func:`open_sketch`.
         queries: ``{name: query}``, where all are known beforehand: only their coefficients are kept, not the

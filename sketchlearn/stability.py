@@ -20,22 +20,28 @@ from .spaces import Examples, Space
 from .taylor.cauchy import cauchy_coefficients
 
 SERIES_LIMIT = 12  # above this degree circles cost less than series
+CIRCLES_AIM_AT = 0.02  # relative error of a norm, which is read on a logarithmic axis
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StabilityProfile:
     """Estimated Bombieri norms of the Taylor polynomials of a training run.
 
+    The estimates are right in the mean square, ``E norms² = ||P_r||_B²``, and how many directions that takes depends on
+    the order: the relative variance of ``norms²`` is at most ``C(2r, r) - 1``, which powers of a linear form nearly
+    reach. A dozen directions know the norms of orders one to three; at high orders they know what *random directions*
+    see, and the norm, which a few rare directions make, may be far larger.
+
     Attributes:
-        norms: (m, k), ``sqrt(C(q+r-1, r)) |c_r(ψ_i)|`` along each direction; its root mean square over
-            directions is ``||P_r||_B``.
+        norms: (m, k), ``sqrt(C(q+r-1, r)) |c_r(ψ_i)|`` along each direction.
         errors: (m, k), estimated absolute errors of ``norms`` (zero where the series way was used).
-        radius: the R at which the terms ``R^r ||P_r||_B`` stop decaying, from the last half of the orders: deletions
-            with ``|x|`` well below it are predicted by few orders. Infinite where all those orders vanish, NaN where
-            some do or there is one order only.
+        radius: the R at which the terms ``R^r`` times the estimated norms stop decaying, from the last half of the
+            orders: as random directions see it, an upper end for deletions that few orders predict. The radius of the
+            norms themselves may be several times smaller. Infinite where all those orders vanish, NaN where some do or
+            there is one order only.
         dim: q.
-        circles: radii of the circles that served every direction (empty where the series way was used); passing them
-            as ``circles`` saves the search in a run along other directions or with another query.
+        circles: radii of the circles that served the first direction (empty where the series way was used); passing
+            them as ``circles`` saves the search in a run with another query.
     """
 
     norms: np.ndarray
@@ -69,7 +75,8 @@ def stability_profile(
     """Measure the norm of every Taylor order of ``x -> query(train(1 - x))``.
 
     ``E|c_r(ψ)|² = ||P_r||_B² / C(q+r-1, r)`` for ψ uniform on the unit sphere of C^q, so
-    ``sqrt(C(q+r-1, r)) |c_r|`` estimates the norm from a single direction.
+    ``sqrt(C(q+r-1, r)) |c_r|`` estimates the norm from a single direction (at high orders it is typical of directions,
+    and the norm may be far larger: see :class:`StabilityProfile`).
 
     Args:
         train: weights (n,) -> parameters, pure.
@@ -81,10 +88,14 @@ def stability_profile(
         key: the seed of the directions.
         method: ``"series"`` or ``"cauchy"``; by default series to degree 12, circles above.
         progress: show a progress bar.
-        circles: radii for the Cauchy way, from an earlier profile; searched for along the first direction if not given.
+        circles: radii for the Cauchy way, used alone and along every direction. By default each direction's own are
+            searched for, beginning with those of the direction before.
 
     Returns:
         A :class:`StabilityProfile`.
+
+    Warns:
+        PrecisionWarning: from circles, where orders along some direction are not resolved; see ``errors``.
 
     Example:
         >>> import jax.numpy as jnp, sketchlearn as sl
@@ -136,14 +147,15 @@ def _on_circles(
 
     re, im = directions(key, jnp.arange(m), space.dim, weights.dtype)
     found, errors = [], []
+    start: float | None = None
+    used: tuple[float, ...] = ()
     for i in track(range(m), "stability", "direction", total=m, show=progress):
         along = -jax.lax.complex(space.embed(re[i]), space.embed(im[i]))
-        # three digits are plenty for a norm on a logarithmic axis; the radii that served one direction serve the next
-        out = cauchy_coefficients(f, weights, along, degree, radius=radii, tolerance=1e-3)
-        radii = out.radii
+        out = cauchy_coefficients(f, weights, along, degree, radius=radii, tolerance=CIRCLES_AIM_AT, start=start)
+        used, start = used or out.radii, max(out.radii)  # the radii of directions differ by tenths, which matter
         found.append(np.asarray(out.coefficients)[1:])
         errors.append(np.asarray(out.errors)[1:])
-    return np.stack(found), np.stack(errors), tuple(radii or ())
+    return np.stack(found), np.stack(errors), used
 
 
 def _radius(norms: np.ndarray) -> float:

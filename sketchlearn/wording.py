@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .interpolation import MOST_EQUATIONS
 from .noise import is_exact
 from .pilot import split
-from .querying import MOST_EQUATIONS
 from .running import free_memory, held_memory
 
 
@@ -72,7 +72,7 @@ def advice(dim: int, degree: int, most: int) -> tuple[str, ...]:
     out = []
     for r in range(1, degree + 1):
         unknowns = math.comb(dim + r - 1, r)
-        if 2 * unknowns <= MOST_EQUATIONS:
+        if unknowns <= MOST_EQUATIONS:
             out.append(f"order {r} from {math.ceil(unknowns / 2)} directions")
     text = f"Exact in this space of {dim} coordinates: {', '.join(out)}." if out else ""
     largest = [

@@ -107,13 +107,49 @@ def test_a_circle_around_a_weak_pole_is_not_believed_against_a_smaller_one():
     assert (np.abs(np.asarray(found.coefficients) - exact) <= np.asarray(found.errors)).all()
 
 
+def test_a_given_circle_that_overflows_is_left_out():
+    with pytest.warns(sl.PrecisionWarning, match="if they are not zero"):  # as the odd ones are
+        out = cauchy_coefficients(lambda x: jnp.exp(x**2), 0.0, 1.0, 3, radius=(0.5, 40.0))
+    np.testing.assert_allclose(out.coefficients, [1, 0, 1, 0], atol=1e-14)  # of 28 points at radius 0.5
+    assert out.radii == (0.5,)
+    with pytest.raises(ValueError, match=r"no finite values .* down to 4.0e\+01"):
+        cauchy_coefficients(lambda x: jnp.exp(x**2), 0.0, 1.0, 3, radius=40.0)
+
+
+@pytest.mark.parametrize(("radius", "order"), [(1e-3, 20), (3.0, 1)])
+def test_a_given_circle_that_resolves_too_little_is_warned_about(radius, order):
+    """``1 / (1 - x/2)``: high orders are lost in rounding on a small circle; one beyond the pole has other orders."""
+    with pytest.warns(sl.PrecisionWarning, match="above 0.001"):
+        found = cauchy_coefficients(lambda x: 1 / (1 - x / 2), 0.0, 1.0, 20, radius=radius)
+    assert abs(found.coefficients[order] - 2.0**-order) <= found.errors[order]
+
+
+def test_two_points_are_the_central_difference():
+    with pytest.warns(sl.PrecisionWarning):  # two points cannot know how well they do
+        out = cauchy_coefficients(jnp.exp, 0.0, 1.0, 1, radius=1e-3, num_points=2)
+    assert out.coefficients[1] == pytest.approx(np.sinh(1e-3) / 1e-3, rel=1e-12)  # rounding 1e-16 over the step
+
+
+def test_a_search_that_knows_where_to_begin_needs_fewer_points():
+    first = cauchy_coefficients(geometric, 0.0, 0.6 + 0.8j, 60)
+    near = cauchy_coefficients(geometric, 0.0, 0.88 * (0.8 + 0.6j), 60, start=max(first.radii))
+    assert near.num_points < first.num_points
+    truth = (0.88 * (0.8 + 0.6j)) ** np.arange(61)
+    assert (np.abs(np.asarray(near.coefficients) - truth) <= np.asarray(near.errors) + 1e-15).all()
+    for start in (0.05, 50.0):  # far too small, beyond the pole
+        far = cauchy_coefficients(geometric, 0.0, 1.0 + 0j, 60, start=start)
+        assert np.abs(np.asarray(far.coefficients) - 1).max() < 1e-6
+    with pytest.raises(ValueError, match="start"):
+        cauchy_coefficients(geometric, 0.0, 1.0, 3, start=-1.0)
+
+
 def test_real_directions_give_real_and_complex_ones_complex_coefficients():
     assert cauchy_coefficients(jnp.exp, 0.0, 1.0, 3).coefficients.dtype == np.float64
     assert cauchy_coefficients(jnp.exp, 0.0, 1.0 + 0j, 3).coefficients.dtype == np.complex128
 
 
 def test_orders_that_float32_cannot_hold_are_warned_about():
-    with jax.enable_x64(False), pytest.warns(sl.PrecisionWarning, match="less than three digits"):
+    with jax.enable_x64(False), pytest.warns(sl.PrecisionWarning, match="above 0.001"):
         cauchy_coefficients(geometric, jnp.float32(0.5), jnp.float32(1.0), 100, num_points=104)
 
 

@@ -225,6 +225,46 @@ def test_a_fit_that_would_cost_too_much_is_replaced_by_the_mean_and_said(monkeyp
     assert found.terms[1] == pytest.approx(mean.terms[1], rel=1e-12)
 
 
+def test_an_order_that_is_solved_stays_solved_with_more_directions(monkeypatch):
+    monkeypatch.setattr(sl.interpolation, "MOST_EQUATIONS", 10)
+    form, z = polynomial(6, 1, seed=3), np.ones((1, 6))
+    exact = form(z.astype(complex)).real
+    for m in (3, 5, 6, 40):  # twice 6 directions are more equations than may be solved; five directions are taken
+        solver = Interpolant(psi := draw(m, 6), 1)
+        assert solver.num_used <= 5
+        np.testing.assert_allclose(solver.fit(form(psi), z).values, exact, rtol=1e-9)  # a random 6 by 6 system
+
+
+def test_as_many_equations_as_unknowns_have_the_standard_error_of_their_rounding():
+    ratios = []
+    for seed in range(20):
+        form, psi, z = polynomial(10, 1, seed=seed), draw(5, 10, seed=seed), np.ones((1, 10))
+        found = Interpolant(psi, 1).fit(form(psi), z)
+        ratios.append(abs(found.values - form(z.astype(complex)).real)[0, 0] / np.sqrt(found.variance)[0, 0])
+    assert np.median(ratios) < 1  # an error of rounding is bounded, not normal: the factor is a worst case
+    assert max(ratios) < 4
+
+
+def test_coordinates_are_scaled_only_where_their_first_order_is_free_of_noise():
+    """Scales guessed from the directions that are averaged would bias the average."""
+
+    def train(w):
+        return jnp.stack([w @ jnp.arange(1.0, 13.0), jnp.prod(w)])
+
+    for m, additive, scaled in ((5, False, False), (6, False, True), (5, True, True)):
+        made = sl.sketch(train, sl.Examples(12), degree=2, num_directions=m, additive=additive, progress=False)
+        how = made.predict(lambda p: p.sum() ** 2, [0, 3], "kernel").how[1]
+        assert ("scaled by their first order" in how) == scaled, how
+    kept = sl.sketch(train, sl.Examples(12), 2, 5, additive=True, queries={"q": lambda p: p.sum() ** 2}, progress=False)
+    assert "scaled by their first order" in kept.predict("q", [0, 3], "kernel").how[1]
+
+
+def test_truncation_does_not_depend_on_the_unit_of_the_query():
+    terms, used = np.array([[0.0, 1.0]])[:, :, None], np.ones((1, 2, 1), bool)
+    for unit in (1.0, 1e-6, 1e6):
+        assert estimators.truncation(unit * terms, used)[0] == pytest.approx(unit)
+
+
 def test_directions_that_repeat_each_other_are_not_counted_twice():
     form, psi, z = polynomial(4, 1, seed=11), draw(2, 4), np.ones((1, 4))
     repeated = np.concatenate([psi[:1]] * 6)  # twelve equations, two of them different

@@ -356,7 +356,8 @@ def test_one_wild_direction_moves_the_mean_but_not_the_median_of_means(many):
 def test_groups_for_asks_for_eight_times_the_logarithm_within_half_the_directions():
     assert estimators.groups_for(math.exp(-2), 1000) == 16
     assert estimators.groups_for(1e-9, 10) == 5
-    assert estimators.groups_for(0.99, 10) == 1
+    assert estimators.groups_for(0.9, 10) == 2, "the spread of one group would be zero"
+    assert estimators.groups_for(0.99, 10) == 2
 
 
 def test_auto_drops_the_orders_that_are_noise_and_says_so():

@@ -32,9 +32,9 @@ def test_series_and_circles_measure_the_same_norms():
 
     series, circles = profile(query, method="series"), profile(query, method="cauchy")
     np.testing.assert_array_equal(series.errors, 0)
-    # the circles are asked for three digits and say how many they have
+    # the circles are asked for two digits and say how many they have
     assert (np.abs(series.norms - circles.norms) <= 3 * circles.errors + 1e-12 * series.norms).all()
-    assert (circles.errors < 1e-3 * circles.norms).all()
+    assert (circles.errors < 0.02 * circles.norms).all()
     assert circles.radius == pytest.approx(series.radius, rel=1e-2)
 
 
@@ -45,14 +45,36 @@ def test_circles_of_one_profile_serve_another_without_a_search():
     searched = profile(query, method="cauchy")
     assert searched.circles
     again = profile(query, method="cauchy", circles=searched.circles)
-    np.testing.assert_array_equal(again.norms[1:], searched.norms[1:])  # the same circles
-    assert (np.abs(again.norms[0] - searched.norms[0]) <= again.errors[0] + searched.errors[0]).all()
+    assert (np.abs(again.norms - searched.norms) <= again.errors + searched.errors).all()
     assert again.circles == searched.circles
     assert profile(query, method="series").circles == ()
     with pytest.raises(ValueError, match='give method="cauchy"'):
         profile(query, method="series", circles=searched.circles)
     with pytest.raises(ValueError, match="radius must be a positive number"):
         profile(query, method="cauchy", circles=[-1.0])
+
+
+def test_every_direction_is_resolved_on_circles_of_its_own():
+    """The pole is at another distance in every direction: circles of the first lose high orders in the others."""
+
+    def query(w):
+        return 1 / (3 + w[0] - w[1] + w[2] / 2)
+
+    found = profile(query, method="cauchy", degree=60, num_directions=8)
+    assert (found.errors < 0.02 * found.norms).all()
+    with pytest.warns(sl.PrecisionWarning):
+        shared = profile(query, method="cauchy", degree=60, num_directions=8, circles=found.circles)
+    assert (shared.errors > 0.1 * shared.norms).any()
+
+
+def test_a_dozen_directions_see_less_than_the_norm_at_high_orders():
+    """``(mean w)^r`` has norm ``n^{-r/2}``; rare directions make it. At order two a dozen still see it."""
+    n, m = 40, 12
+    found = profile(lambda w: 1 / (2 - jnp.mean(w)), n=n, degree=12, num_directions=m)
+    true = n ** (-np.arange(1, 13) / 2)
+    assert 0.5 < found.bombieri()[1] / true[1] < 2
+    assert found.bombieri()[11] < 0.5 * true[11]
+    assert found.radius > 1.2 * n**0.5
 
 
 def test_the_norm_of_a_polynomial_is_its_bombieri_norm():

@@ -32,6 +32,7 @@ LANE = 14  # points that one program runs at once
 MAX_RADII = 4
 MAX_PROBES = 4
 MAX_TRIALS = 40  # radii that were too large count as well
+SMALL_STEP = 1.25  # between radii, where the scale is known
 
 
 class CauchyCoefficients(NamedTuple):
@@ -59,6 +60,7 @@ def cauchy_coefficients(
     radius: float | Sequence[float] | None = None,
     num_points: int | None = None,
     tolerance: float | None = None,
+    start: float | None = None,
 ) -> CauchyCoefficients:
     """The coefficients of ``t -> f(point + t·direction)`` from values of ``f`` on circles around 0.
 
@@ -72,12 +74,17 @@ def cauchy_coefficients(
         num_points: points P on each circle; by default 28, or the multiple of 28 from 1.1 × degree on.
         tolerance: the relative error (in norm over all outputs, order by order) that the search for radii
             aims at; by default ``1e-12`` to degree 24 and ``1e-9`` above in float64, ``1e-4`` in float32.
+        start: where the search for radii begins, if something is known (the radius of a similar direction). By default
+            smaller circles of few points look for the scale first.
 
     Returns:
         :class:`CauchyCoefficients`.
 
     Warns:
-        PrecisionWarning: some order could not be brought below a relative error of 1e-3.
+        PrecisionWarning: some order could not be brought below a relative error of 1e-3 (or ten times the tolerance, if
+            that is more); on given circles also where it may just be zero. Errors are read off the decay of the orders:
+            a function that has none of the last orders of a circle, as ``x**30`` on 28 points, hides what is folded
+            back into lower ones, and another ``num_points`` shows it.
 
     Example:
         >>> import jax.numpy as jnp, sketchlearn as sl
@@ -103,6 +110,8 @@ def cauchy_coefficients(
     fixed = [] if radius is None else [float(rho) for rho in np.ravel(radius)]
     if not all(np.isfinite(rho) and rho > 0 for rho in fixed):
         raise ValueError(f"radius must be a positive number, or several, got {radius!r}.")
+    if start is not None and not (np.isfinite(start) and start > 0):
+        raise ValueError(f"start must be a positive radius, got {start!r}.")
     size = np.sqrt(sum(float(jnp.sum(jnp.abs(d) ** 2)) for d in jax.tree.leaves(direction)))
     if size == 0:
         raise ValueError("direction is zero: along it the function is constant.")
@@ -118,10 +127,12 @@ def cauchy_coefficients(
     def circle_at(rho: float, count: int) -> _Circle:
         return _circle(prepare, point, direction, rho, count, is_complex)
 
-    circles = [circle_at(rho, num_points) for rho in fixed]
+    circles = [circle for circle in (circle_at(rho, num_points) for rho in fixed) if circle.finite]
     circles = [_compared(circle, circles) for circle in circles]
     search = _Search(degree, num_points, epsilon, tolerance)
-    rho, count, spent = 1 / size, min(CHUNK, num_points), num_points * len(circles)
+    rho, count, spent = 1 / size, min(CHUNK, num_points), num_points * len(fixed)
+    if start is not None:
+        rho, count, search.step = float(start), num_points, SMALL_STEP
     for _ in range(0 if fixed else MAX_TRIALS):
         circle = _compared(circle_at(rho, count), circles)
         spent += count
@@ -143,11 +154,11 @@ def cauchy_coefficients(
         rho = wanted or rho
     if not circles:
         raise ValueError(
-            f"the function has no finite values near the point along this direction (radii down to {rho:.1e} were "
-            "tried). Does it return finite values at the point itself?"
+            "the function has no finite values near the point along this direction (radii down to "
+            f"{min(fixed or [rho]):.1e} were tried). Does it return finite values at the point itself?"
         )
     wall = min([search.wall(), *(c.radius for c in circles if c.contradicted)])
-    return _collect(circles, degree, is_complex, spent, wall, tolerance)
+    return _collect(circles, degree, is_complex, spent, 0.0 if fixed else wall, tolerance)
 
 
 class _Circle(NamedTuple):
@@ -171,10 +182,15 @@ class _Circle(NamedTuple):
         return float(_norms(self.errors)[1] / max(size, 1e-150))
 
     @property
+    def finite(self) -> bool:
+        """Whether the function was finite on all of the circle."""
+        return bool(np.isfinite(_norms(self.errors)).all())
+
+    @property
     def usable(self) -> bool:
         """Finite, and the errors are below the largest coefficient."""
         level = _norms(self.errors)
-        return bool(np.isfinite(level).all()) and bool(level[1] <= 0.1 * self.spectrum().max() or not level.any())
+        return self.finite and bool(level[1] <= 0.1 * self.spectrum().max() or not level.any())
 
 
 def _compared(circle: _Circle, others: list[_Circle]) -> _Circle:
@@ -211,7 +227,7 @@ def _error_levels(scaled: np.ndarray, size: np.ndarray, change: np.ndarray, epsi
     coefficient is known to be 0, so what aliasing does not explain of it is rounding.
     """
     count = len(scaled)
-    width = max(3, count // 8)
+    width = min(max(3, count // 8), count // 2)
     last, before = np.abs(scaled[-width:]).max(0), np.abs(scaled[-2 * width : -width]).max(0)
     falling = last < 0.3 * before
     ratio = np.where(falling, last / np.where(before > 0, before, 1), 0.0) ** (1 / width)
@@ -267,7 +283,8 @@ def _circle(prepare: Callable, point: Any, direction: Any, rho: float, count: in
     program, each = prepare(*arguments(chunks[0])), (arguments(points) for points in chunks)
     found = list(side_by_side(program, each, lanes(used, LANE)))
     value = found[0][0]
-    parts = [[np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64) for re, im in out[1]] for out in found]
+    with np.errstate(all="ignore"):  # a circle that is too large overflows; it is judged below
+        parts = [[np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64) for re, im in out[1]] for out in found]
     differences = [np.concatenate(of_leaf)[:used] for of_leaf in zip(*parts, strict=True)]
     leaves, tree = jax.tree.flatten(value)
     s: Any
@@ -275,7 +292,7 @@ def _circle(prepare: Callable, point: Any, direction: Any, rho: float, count: in
     for leaf, difference in zip(leaves, differences, strict=True):
         if jnp.iscomplexobj(leaf):
             raise TypeError("the Cauchy way needs a function with real values; return real and imaginary parts apart.")
-        with np.errstate(all="ignore"):  # a circle that is too large overflows; it is judged below
+        with np.errstate(all="ignore"):
             if is_complex:
                 s = np.fft.fft(difference, axis=0) / count
             else:
@@ -303,6 +320,7 @@ class _Search:
 
     def __init__(self, degree: int, num_points: int, epsilon: float, tolerance: float):
         self.degree, self.num_points, self.epsilon, self.tolerance = degree, num_points, epsilon, tolerance
+        self.step = 4.0  # down from a circle that is too large, when none was small enough
         self.tried: list[tuple[float, float]] = []  # (radius, noise in units of the precision)
 
     def wall(self) -> float:
@@ -313,7 +331,7 @@ class _Search:
         """A smaller radius, but larger than any that could be used."""
         rho = self.tried[-1][0]
         below = max((r for r, noise in self.tried if noise < 1e6 and r < rho), default=0.0)
-        return rho / 4 if not below else self._between(below, rho)
+        return rho / self.step if not below else self._between(below, rho)
 
     def after(self, circle: _Circle) -> float | None:
         """Where to look next; ``None`` when no circle promises more."""
@@ -372,12 +390,14 @@ def _collect(
         coefficients.append(jnp.asarray(full if is_complex else full.real, precision))
         zeroth = np.abs(value)[None] * np.finfo(value.dtype).eps
         errors.append(jnp.asarray(np.concatenate([zeroth, error]), value.dtype))
-    lost = orders[_relative_errors(circles, degree) > 1e-3]
+    limit = max(1e-3, 10 * tolerance)
+    lost = orders[_relative_errors(circles, degree) > limit]
     # Orders lost in rounding on ever larger circles are zero; orders lost because no larger circle exists are not.
     if len(lost) and wall < 5 * max(c.radius for c in circles):
         warnings.warn(
-            f"{len(lost)} of {degree} orders (the first: {lost[0]}) are known to less than three digits; the errors "
-            "returned by taylor.cauchy_coefficients say how well. Use float64, more points, or a lower degree.",
+            f"{len(lost)} of {degree} orders (the first: {lost[0]}) have an estimated relative error above {limit:g}, "
+            "if they are not zero; the errors returned by taylor.cauchy_coefficients say how large. Use float64, more "
+            "points, a lower degree, or other radii.",
             PrecisionWarning,
             stacklevel=3,
         )
