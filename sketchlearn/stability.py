@@ -20,7 +20,7 @@ from .spaces import Examples, Space
 from .taylor.cauchy import cauchy_coefficients
 
 SERIES_LIMIT = 12  # above this degree circles cost less than series
-CIRCLES_AIM_AT = 0.02  # relative error of a norm, which is read on a logarithmic axis
+CIRCLES_AIM_AT = 0.1  # estimated relative error of a norm, which is read on a logarithmic axis
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

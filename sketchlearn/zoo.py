@@ -300,8 +300,7 @@ def larger_microgpt(
         width: of the network, a multiple of 4.
         seed: of the names, their order and the initial parameters.
         dtype: float32 or float64; by default the wider one that is enabled.
-        epsilon: what Adam adds to the second moment, positive. It decides how stable the run is: at 1e-4 the series of
-            deleting all names with one first letter no longer converges.
+        epsilon: what Adam adds to the second moment inside the root, positive: the smaller, the less stable the run.
 
     Returns:
         A :class:`Workload`, which can be queried by name.

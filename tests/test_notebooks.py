@@ -86,3 +86,42 @@ def test_the_measured_numbers_of_the_scaling_chapter_are_those_of_the_benchmarks
     assert typed["larger"] == {label: larger[label] for label in typed["larger"]}
     error = "RMSE over that of the exact first order"
     assert typed["against_first"] == {what: larger[f"{what}: {error}"] for what in typed["against_first"]}
+
+
+def test_figures_quoted_in_chapter_7_and_the_readme_are_those_that_were_measured():
+    root = Path(__file__).parents[1]
+    results = json.loads((root / "benchmarks/results.json").read_text(encoding="utf-8"))
+    groups, pool, subsets = (results[row]["figures"] for row in ("groups", "pool", "random_subsets"))
+    chapter = (root / "notebooks/07_worth_its_cost.ipynb").read_text(encoding="utf-8")
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    text = "\n".join("".join(c["source"]) for c in json.loads(chapter)["cells"] if c["cell_type"] == "markdown")
+
+    def rmse(kind):
+        return f"{groups[f'{kind}: RMSE over that of the exact first order']:.2f}"
+
+    def held(kind, what):
+        return groups[f"{kind}auto: coverage of the 95% interval: {what}"]
+
+    for name in ("mean", "auto"):
+        assert f"| {name} | {rmse(name)} | {rmse(f'additive, {name}')} |" in text
+    for name, key in (("median of means", "median_of_means"), ("least squares", "least_squares"), ("kernel", "kernel")):
+        assert f"| {name} | {rmse(key)} | |" in text
+    assert f"| auto, centre 0.1 | {rmse('centre, auto')} | {rmse('additive and centre, auto')} |" in text
+    assert (
+        f"held {held('', 'single groups'):.3f} of the truths for single groups and {held('', 'unions'):.3f} for "
+        f"unions; those of the additive sketch {held('additive, ', 'unions'):.3f} for unions"
+    ) in text
+    ratio = "standard error of order {} in Examples(1000) over Candidates(100), {}"
+    two, three = ([f"{pool[ratio.format(r, e)]:.0f}" for e in ("mean", "kernel")] for r in (2, 3))
+    assert (
+        f"of order two is {two[0]} times smaller with the mean and {two[1]} times with the kernel, "
+        f"of order three {three[0]} and {three[1]} times"
+    ) in text
+    of = {m: f"{subsets[f'LDS at 5%, {m}']:.2f}" for m in ("plain, mean", "plain, auto", "additive, auto")}
+    assert (
+        f'is {of["plain, mean"]} for the mean, {of["plain, auto"]} for "auto", {of["additive, auto"]} for the additive '
+        f"sketch. The exact first order alone has {subsets['LDS at 5%, exact first order']:.2f} there"
+    ) in text
+    lds = (", ".join(f"{subsets[f'LDS at {p}%, {m}, auto']:.3f}" for p in (1, 5, 10)) for m in ("plain", "additive"))
+    assert f"additive sketch | {'; '.join(lds)} |" in readme
+    assert f"additive sketch | {rmse('mean')}, {rmse('auto')}, {rmse('additive, auto')} |" in readme

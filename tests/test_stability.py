@@ -32,9 +32,9 @@ def test_series_and_circles_measure_the_same_norms():
 
     series, circles = profile(query, method="series"), profile(query, method="cauchy")
     np.testing.assert_array_equal(series.errors, 0)
-    # the circles are asked for two digits and say how many they have
+    # the circles are asked for one digit and say how many they have
     assert (np.abs(series.norms - circles.norms) <= 3 * circles.errors + 1e-12 * series.norms).all()
-    assert (circles.errors < 0.02 * circles.norms).all()
+    assert (circles.errors < 0.1 * circles.norms).all()
     assert circles.radius == pytest.approx(series.radius, rel=1e-2)
 
 
@@ -61,7 +61,7 @@ def test_every_direction_is_resolved_on_circles_of_its_own():
         return 1 / (3 + w[0] - w[1] + w[2] / 2)
 
     found = profile(query, method="cauchy", degree=60, num_directions=8)
-    assert (found.errors < 0.02 * found.norms).all()
+    assert (found.errors < 0.1 * found.norms).all()
     with pytest.warns(sl.PrecisionWarning):
         shared = profile(query, method="cauchy", degree=60, num_directions=8, circles=found.circles)
     assert (shared.errors > 0.1 * shared.norms).any()

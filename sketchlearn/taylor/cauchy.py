@@ -338,7 +338,7 @@ class _Search:
         rho, noise = self.tried[-1]
         if noise > 1e4:
             smaller = [r for r, _ in self.tried if r < rho]
-            return self._between(max(smaller), rho) if smaller else rho / 1.5
+            return self._between(max(smaller), rho) if smaller else rho / min(1.5, self.step)
         above = min((r for r, _ in self.tried if r > rho), default=np.inf)
         if self.resolved_by(circle) >= 0.8 * self.degree:  # nearly there: no further than the worst order asks for
             lacking = _relative_errors([circle], self.degree) / self.tolerance
