@@ -75,8 +75,7 @@ class Sketch:
         self._interpolants: dict[tuple[int, bool], Interpolant] = {}
 
     def __repr__(self) -> str:
-        more = ", additive" if self.alone else ""
-        more += ", centred" if self.centre.any() else ""
+        more = (", additive" if self.alone else "") + (", centred" if self.centre.any() else "")
         return f"Sketch({self.num_directions} directions, degree {self.degree}, {self.space!r}, key={self.key}{more})"
 
     @property
@@ -163,9 +162,9 @@ class Sketch:
                 solved for: exact once 2m >= q; the mean of the others), ``"kernel"`` (every order fitted, exact
                 once 2m >= C(q+r-1, r), and the mean of what the fits leave), or ``"auto"``: ``"kernel"``,
                 stopping before the first order that is lost in noise (see ``orders_used``). The mean is unbiased.
-                So are fits for a shrinkage fixed beforehand; it is chosen by the same directions (as the
-                share of a ``control`` is), which pulls a term towards zero by about a tenth of its standard error.
-                More than 4096 unknowns and equations are not solved, but averaged, with a warning.
+                So are fits for a shrinkage fixed beforehand; it is chosen by the same directions (as the share of a
+                ``control`` is), which pulls a term towards zero by about a tenth of its standard error. More than
+                4096 unknowns and equations are not solved, but averaged, with a warning.
             failure: δ of the median of means.
             gradient: the exact derivative of the query with respect to the coordinates at the centre, where one
                 pass through training gave it (:func:`sketchlearn.gradient`): shape (q,) followed by S. Order one is
@@ -232,10 +231,8 @@ class Sketch:
         found = found._replace(terms=found.terms + controlled)
         if control and found.change is not None:
             found = found._replace(change=found.change + controlled.sum(1))
-        if seen.alone:
-            how[0] = "each coordinate run alone"
-        elif first is not None:
-            how[0] = "the gradient given"
+        if seen.alone or first is not None:
+            how[0] = "each coordinate run alone" if seen.alone else "the gradient given"
         if first is not None and not seen.alone:
             found.terms[:, 0] = at @ first
             if found.change is not None:
@@ -243,8 +240,7 @@ class Sketch:
         reference = known if seen.alone else None
         used = estimators.significant(found, reference) if estimator == "auto" else np.ones(found.terms.shape, bool)
         sizes = None if estimator in ("mean", "median_of_means") else self._sizes(seen, first, at)
-        lowest = 2 if seen.alone else 1
-        prediction = predict_from(found, seen.baseline, known, z.ndim > 1, used, sizes, lowest)
+        prediction = predict_from(found, seen.baseline, known, z.ndim > 1, used, sizes, lowest=2 if seen.alone else 1)
         asked = {"auto": self.degree, "kernel": self.degree, "least_squares": 1}.get(estimator, 0)  # orders to fit
         unfitted = [r for r in range(1, asked + 1) if self._too_costly(r)]
         if unfitted:
@@ -348,21 +344,14 @@ class Sketch:
 
     def _interpolant(self, order: int, scaled: bool) -> Interpolant:
         if (order, scaled) not in self._interpolants:
-            self._interpolants[order, scaled] = Interpolant(
-                self.directions,
-                order,
-                self._scales if scaled else None,
-                interactions=order > 1 and self.alone is not None,
-            )
+            scales, interactions = self._scales if scaled else None, order > 1 and self.alone is not None
+            self._interpolants[order, scaled] = Interpolant(self.directions, order, scales, interactions)
         return self._interpolants[order, scaled]
 
     @functools.cached_property
     def _scales(self) -> np.ndarray:
-        """How much each coordinate moves the parameters at first order, squared, (q,): a guess for higher orders.
-
-        Only asked for where the first order is exact: a guess made from the directions themselves would bias what is
-        then averaged over them.
-        """
+        """How much each coordinate moves the parameters at first order, squared, (q,): a guess for higher orders."""
+        # only asked for where it is exact: a guess made from the directions would bias what is averaged over them
         if self._jets is None:  # what is left of the parameters: the queries measured
             effects = np.concatenate([(s.alone or s).coefficients[:, 0] for s in self.queries.values()], 1)
         else:

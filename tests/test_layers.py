@@ -52,7 +52,7 @@ SAME_ROW = {
     ("querying", "interpolation"),
     ("querying", "estimators"),
     ("querying", "prediction"),
-    ("noise", "querying"),
+    ("noise", "interpolation"),
     ("pilot", "querying"),
     ("sketching", "controls"),
     ("sketching", "querying"),

@@ -24,6 +24,7 @@ import numpy as np
 from ..algebra import Jet, Point
 from ..errors import PrecisionWarning, check_count, check_degree, is_tracer
 from ..lanes import lanes, side_by_side
+from .circles import Circle, compared, error_levels, norms, relative_errors
 from .interpreter import Context
 from .transform import check_line, evaluate, is_jet
 
@@ -124,22 +125,22 @@ def cauchy_coefficients(
     except TypeError:  # f cannot be hashed, so nothing can be remembered for the next call
         prepare = _runner.__wrapped__(f)
 
-    def circle_at(rho: float, count: int) -> _Circle:
+    def circle_at(rho: float, count: int) -> Circle:
         return _circle(prepare, point, direction, rho, count, is_complex)
 
     circles = [circle for circle in (circle_at(rho, num_points) for rho in fixed) if circle.finite]
-    circles = [_compared(circle, circles) for circle in circles]
+    circles = [compared(circle, circles) for circle in circles]
     search = _Search(degree, num_points, epsilon, tolerance)
     rho, count, spent = 1 / size, min(CHUNK, num_points), num_points * len(fixed)
     if start is not None:
         rho, count, search.step = float(start), num_points, SMALL_STEP
     for _ in range(0 if fixed else MAX_TRIALS):
-        circle = _compared(circle_at(rho, count), circles)
+        circle = compared(circle_at(rho, count), circles)
         spent += count
         search.tried.append((rho, circle.noise / epsilon if circle.usable else np.inf))
         if circle.usable and count == num_points:
             circles.append(circle)
-            if len(circles) == MAX_RADII or not (_relative_errors(circles, degree) > tolerance).any():
+            if len(circles) == MAX_RADII or not (relative_errors(circles, degree) > tolerance).any():
                 break
         if circle.usable and count < num_points:  # the first, smaller circles only look for the scale
             enough = search.resolved_by(circle) >= 0.6 * count or len(search.tried) >= MAX_PROBES
@@ -159,85 +160,6 @@ def cauchy_coefficients(
         )
     wall = min([search.wall(), *(c.radius for c in circles if c.contradicted)])
     return _collect(circles, degree, is_complex, spent, 0.0 if fixed else wall, tolerance)
-
-
-class _Circle(NamedTuple):
-    """What one circle says: per leaf the scaled coefficients ``c_r ρ^r``, and their errors at that scale."""
-
-    radius: float
-    values: list[np.ndarray]  # f at the point itself
-    scaled: list[np.ndarray]  # (P, ...): index r holds c_r ρ^r
-    errors: list[np.ndarray]  # (P, ...)
-    tree: Any
-    contradicted: bool = False  # by a smaller circle
-
-    def spectrum(self) -> np.ndarray:
-        """``|c_r| ρ^r`` in norm over all outputs, shape (P,)."""
-        return _norms(self.scaled)
-
-    @property
-    def noise(self) -> float:
-        """The level of the errors, relative to the size of the function."""
-        size = max(self.spectrum().max(), float(np.sqrt(sum((v**2).sum() for v in self.values))))
-        return float(_norms(self.errors)[1] / max(size, 1e-150))
-
-    @property
-    def finite(self) -> bool:
-        """Whether the function was finite on all of the circle."""
-        return bool(np.isfinite(_norms(self.errors)).all())
-
-    @property
-    def usable(self) -> bool:
-        """Finite, and the errors are below the largest coefficient."""
-        level = _norms(self.errors)
-        return self.finite and bool(level[1] <= 0.1 * self.spectrum().max() or not level.any())
-
-
-def _compared(circle: _Circle, others: list[_Circle]) -> _Circle:
-    """The circle, with its errors raised where it contradicts smaller ones.
-
-    A circle around a singularity does not give Taylor coefficients. Many weak ones (the square roots of an optimizer)
-    hide in rounding, but a smaller circle does not enclose them, and coefficients do not depend on the radius.
-    """
-    level = np.zeros(len(circle.scaled[0]))
-    for other in others:
-        if other.radius < circle.radius:
-            lift = (circle.radius / other.radius) ** np.arange(len(level))
-            with np.errstate(all="ignore"):  # high orders of a small circle are infinitely uncertain
-                apart = _norms([a - b * _like(lift, b) for a, b in zip(circle.scaled, other.scaled, strict=True)])
-                known = _norms(circle.errors) + lift * _norms(other.errors)
-            level = np.maximum(level, np.where(apart > known, apart, 0.0))
-    raised = [np.maximum(e, level.max()) for e in circle.errors]
-    return circle._replace(errors=raised, contradicted=True) if level.any() else circle
-
-
-def _like(factor: np.ndarray, array: np.ndarray) -> np.ndarray:
-    return factor.reshape((-1,) + (1,) * (array.ndim - 1))
-
-
-def _norms(arrays: list[np.ndarray]) -> np.ndarray:
-    return np.sqrt(sum((np.abs(a) ** 2).reshape(len(a), -1).sum(1) for a in arrays))
-
-
-def _error_levels(scaled: np.ndarray, size: np.ndarray, change: np.ndarray, epsilon: float) -> np.ndarray:
-    """The error of every ``c_r ρ^r``: rounding, the same for all orders, and aliasing ``c_{r+P} ρ^{r+P}``.
-
-    Where the spectrum has stopped falling its last orders are rounding. Where it still
-    falls they are coefficients: aliasing is then their geometric continuation. The zeroth
-    coefficient is known to be 0, so what aliasing does not explain of it is rounding.
-    """
-    count = len(scaled)
-    width = min(max(3, count // 8), count // 2)
-    last, before = np.abs(scaled[-width:]).max(0), np.abs(scaled[-2 * width : -width]).max(0)
-    falling = last < 0.3 * before
-    ratio = np.where(falling, last / np.where(before > 0, before, 1), 0.0) ** (1 / width)
-    orders = _like(np.arange(count), scaled)
-    aliasing = np.where(falling, last * ratio**orders, 0.0)
-    zeroth = np.abs(scaled[0])
-    # where orders still fall at the end, rounding is below them, and no more than that of the function's values
-    hidden = np.maximum(np.where(zeroth > 2 * last, zeroth, 0.0), np.minimum(last, epsilon * size))
-    rounding = np.where(falling, hidden, last) + epsilon * change
-    return 4 * (rounding + aliasing)
 
 
 @functools.lru_cache(maxsize=16)
@@ -269,7 +191,7 @@ def _runner(f: Callable) -> Callable:
     return prepare
 
 
-def _circle(prepare: Callable, point: Any, direction: Any, rho: float, count: int, is_complex: bool) -> _Circle:
+def _circle(prepare: Callable, point: Any, direction: Any, rho: float, count: int, is_complex: bool) -> Circle:
     used = count if is_complex else count // 2 + 1  # on a real line f(t̄) is the conjugate of f(t)
     t = rho * np.exp(2j * np.pi * np.arange(used) / count)
     dtype = jnp.result_type(*[p.dtype for p in jax.tree.leaves(point)])
@@ -298,17 +220,10 @@ def _circle(prepare: Callable, point: Any, direction: Any, rho: float, count: in
             else:
                 s = np.fft.hfft(difference, n=count, axis=0).astype(complex) / count
             change = np.abs(difference).max(0)
-            errors.append(_error_levels(s, np.abs(leaf) + change, change, float(jnp.finfo(leaf.dtype).eps)))
+            errors.append(error_levels(s, np.abs(leaf) + change, change, float(jnp.finfo(leaf.dtype).eps)))
         s[0] = 0
         scaled.append(s)
-    return _Circle(rho, [np.asarray(v) for v in leaves], scaled, errors, tree)
-
-
-def _relative_errors(circles: list[_Circle], degree: int) -> np.ndarray:
-    """The best relative error of every order 1..degree, in norm over all outputs."""
-    smallest = 1e-150
-    ratios = [(_norms(c.errors) / np.maximum(c.spectrum(), smallest))[1 : degree + 1] for c in circles]
-    return np.min(ratios, axis=0)
+    return Circle(rho, [np.asarray(v) for v in leaves], scaled, errors, tree)
 
 
 class _Search:
@@ -333,7 +248,7 @@ class _Search:
         below = max((r for r, noise in self.tried if noise < 1e6 and r < rho), default=0.0)
         return rho / self.step if not below else self._between(below, rho)
 
-    def after(self, circle: _Circle) -> float | None:
+    def after(self, circle: Circle) -> float | None:
         """Where to look next; ``None`` when no circle promises more."""
         rho, noise = self.tried[-1]
         if noise > 1e4:
@@ -341,7 +256,7 @@ class _Search:
             return self._between(max(smaller), rho) if smaller else rho / min(1.5, self.step)
         above = min((r for r, _ in self.tried if r > rho), default=np.inf)
         if self.resolved_by(circle) >= 0.8 * self.degree:  # nearly there: no further than the worst order asks for
-            lacking = _relative_errors([circle], self.degree) / self.tolerance
+            lacking = relative_errors([circle], self.degree) / self.tolerance
             wanted = rho * float(np.clip(1.005 * np.max(lacking ** (1 / np.arange(1, self.degree + 1))), 1.02, 1.1))
         else:
             wanted = self.extrapolate(circle, self.degree, self.num_points)
@@ -352,12 +267,12 @@ class _Search:
     def _between(self, low: float, high: float) -> float | None:
         return float(np.sqrt(low * high)) if high > 1.1 * low else None
 
-    def resolved_by(self, circle: _Circle) -> int:
+    def resolved_by(self, circle: Circle) -> int:
         """The highest order that stands ten times above the errors (0 if none does)."""
-        above = np.flatnonzero(circle.spectrum()[1:] > 10 * _norms(circle.errors)[1:])
+        above = np.flatnonzero(circle.spectrum()[1:] > 10 * norms(circle.errors)[1:])
         return int(above.max()) + 1 if len(above) > 1 else 0
 
-    def extrapolate(self, circle: _Circle, degree: int, num_points: int) -> float:
+    def extrapolate(self, circle: Circle, degree: int, num_points: int) -> float:
         """The radius for a degree, as if ``|c_r| ρ^r ~ q^r`` went on as at the last orders that are resolved.
 
         The relative error of the highest order is ``ε q^-degree`` from rounding and ``q^P`` from aliasing, equal
@@ -374,7 +289,7 @@ class _Search:
 
 
 def _collect(
-    circles: list[_Circle], degree: int, is_complex: bool, spent: int, wall: float, tolerance: float
+    circles: list[Circle], degree: int, is_complex: bool, spent: int, wall: float, tolerance: float
 ) -> CauchyCoefficients:
     """For every coefficient the circle that promises the smallest error."""
     orders = np.arange(1, degree + 1)
@@ -391,7 +306,7 @@ def _collect(
         zeroth = np.abs(value)[None] * np.finfo(value.dtype).eps
         errors.append(jnp.asarray(np.concatenate([zeroth, error]), value.dtype))
     limit = max(1e-3, 10 * tolerance)
-    lost = orders[_relative_errors(circles, degree) > limit]
+    lost = orders[relative_errors(circles, degree) > limit]
     # Orders lost in rounding on ever larger circles are zero; orders lost because no larger circle exists are not.
     if len(lost) and wall < 5 * max(c.radius for c in circles):
         warnings.warn(
@@ -407,9 +322,9 @@ def _collect(
     )
 
 
-def _enough(circles: list[_Circle], degree: int, tolerance: float) -> tuple[float, ...]:
+def _enough(circles: list[Circle], degree: int, tolerance: float) -> tuple[float, ...]:
     """The radii of as few circles as do what all of them do together, found greedily."""
-    errors = {c.radius: _relative_errors([c], degree) for c in circles}
+    errors = {c.radius: relative_errors([c], degree) for c in circles}
     goal = np.maximum(tolerance, 3 * np.min(list(errors.values()), axis=0))
     chosen: list[float] = []
     unmet = np.ones(degree, bool)
