@@ -159,7 +159,9 @@ def cauchy_coefficients(
             f"{min(fixed or [rho]):.1e} were tried). Does it return finite values at the point itself?"
         )
     wall = min([search.wall(), *(c.radius for c in circles if c.contradicted)])
-    return _collect(circles, degree, is_complex, spent, 0.0 if fixed else wall, tolerance)
+    if fixed:
+        wall = 0.0  # nothing was searched: whether larger circles would show more is not known, so warn
+    return _collect(circles, degree, is_complex, spent, wall, tolerance)
 
 
 @functools.lru_cache(maxsize=16)
