@@ -232,7 +232,7 @@ def test_an_order_that_is_solved_stays_solved_with_more_directions(monkeypatch):
     for m in (3, 5, 6, 40):  # twice 6 directions are more equations than may be solved; five directions are taken
         solver = Interpolant(psi := draw(m, 6), 1)
         assert solver.num_used <= 5
-        np.testing.assert_allclose(solver.fit(form(psi), z).values, exact, rtol=1e-12)  # rounding, a condition of at most 82
+        np.testing.assert_allclose(solver.fit(form(psi), z).values, exact, rtol=1e-12)  # condition at most 82
 
 
 def test_as_many_equations_as_unknowns_have_the_standard_error_of_their_rounding():
