@@ -136,7 +136,7 @@ def test_a_search_that_knows_where_to_begin_needs_fewer_points():
     assert near.num_points < first.num_points
     truth = (0.88 * (0.8 + 0.6j)) ** np.arange(61)
     assert (np.abs(np.asarray(near.coefficients) - truth) <= np.asarray(near.errors) + 1e-15).all()
-    for start in (0.05, 50.0):  # far too small, beyond the pole
+    for start in (0.05, 50.0, 1e6):  # far too small, beyond the pole
         far = cauchy_coefficients(geometric, 0.0, 1.0 + 0j, 60, start=start)
         assert np.abs(np.asarray(far.coefficients) - 1).max() < 1e-6
     with pytest.raises(ValueError, match="start"):

@@ -33,7 +33,8 @@ LANE = 14  # points that one program runs at once
 MAX_RADII = 4
 MAX_PROBES = 4
 MAX_TRIALS = 40  # radii that were too large count as well
-SMALL_STEP = 1.25  # between radii, where the scale is known
+SMALL_STEP = 1.12  # between radii, where the scale is known
+PROBE = 0.55  # of a radius that serves all orders: there a first, smaller circle shows the decay
 
 
 class CauchyCoefficients(NamedTuple):
@@ -75,8 +76,8 @@ def cauchy_coefficients(
         num_points: points P on each circle; by default 28, or the multiple of 28 from 1.1 × degree on.
         tolerance: the relative error (in norm over all outputs, order by order) that the search for radii
             aims at; by default ``1e-12`` to degree 24 and ``1e-9`` above in float64, ``1e-4`` in float32.
-        start: where the search for radii begins, if something is known (the radius of a similar direction). By default
-            smaller circles of few points look for the scale first.
+        start: a radius that served a similar direction, if one is known: the search begins near it. Either way smaller
+            circles of few points look for the scale first, where they are cheaper.
 
     Returns:
         :class:`CauchyCoefficients`.
@@ -133,7 +134,8 @@ def cauchy_coefficients(
     search = _Search(degree, num_points, epsilon, tolerance)
     rho, count, spent = 1 / size, min(CHUNK, num_points), num_points * len(fixed)
     if start is not None:
-        rho, count, search.step = float(start), num_points, SMALL_STEP
+        rho = float(start) * (PROBE if count < num_points else 1)
+        search.step = SMALL_STEP
     for _ in range(0 if fixed else MAX_TRIALS):
         circle = compared(circle_at(rho, count), circles)
         spent += count
@@ -237,7 +239,7 @@ class _Search:
 
     def __init__(self, degree: int, num_points: int, epsilon: float, tolerance: float):
         self.degree, self.num_points, self.epsilon, self.tolerance = degree, num_points, epsilon, tolerance
-        self.step = 4.0  # down from a circle that is too large, when none was small enough
+        self.step = 4.0  # the most from a circle that is too large to the next
         self.tried: list[tuple[float, float]] = []  # (radius, noise in units of the precision)
 
     def wall(self) -> float:
@@ -248,7 +250,8 @@ class _Search:
         """A smaller radius, but larger than any that could be used."""
         rho = self.tried[-1][0]
         below = max((r for r, noise in self.tried if noise < 1e6 and r < rho), default=0.0)
-        return rho / self.step if not below else self._between(below, rho)
+        failures = sum(noise > 1e6 for _, noise in self.tried)  # each tells that the scale is known less well
+        return rho / min(4, self.step**failures) if not below else self._between(below, rho)
 
     def after(self, circle: Circle) -> float | None:
         """Where to look next; ``None`` when no circle promises more."""
@@ -263,11 +266,11 @@ class _Search:
         else:
             wanted = self.extrapolate(circle, self.degree, self.num_points)
             if wanted < 1.02 * rho:
-                wanted = 2 * rho
+                wanted = rho * min(2, self.step)
         return wanted if wanted < 0.97 * above else self._between(rho, above)
 
     def _between(self, low: float, high: float) -> float | None:
-        return float(np.sqrt(low * high)) if high > 1.1 * low else None
+        return float(max(np.sqrt(low * high), high / self.step)) if high > 1.1 * low else None
 
     def resolved_by(self, circle: Circle) -> int:
         """The highest order that stands ten times above the errors (0 if none does)."""
@@ -283,11 +286,17 @@ class _Search:
         s, top = circle.spectrum(), self.resolved_by(circle)
         if not top:
             return circle.radius * 4
-        step = max(1, min(8, top // 2))
-        q = (s[top] / s[top - step]) ** (1 / step) if s[top - step] > 0 else 1.0
+        fall, at_last = (_fall(s[top - width : top + 1]) for width in (top - top // 2, min(8, top - top // 2)))
+        q = at_last if at_last < 0.9 * fall else fall  # single orders go up and down; of entire functions all go down
         balanced = self.epsilon ** (1 / (degree + num_points))
         enough = (100 * self.epsilon / self.tolerance) ** (1 / degree)
-        return circle.radius * float(np.clip(min(balanced, enough) / max(q, 1e-3), 1 / 16, 16))
+        between = np.sqrt(balanced * min(balanced, enough))  # as far from too small as from too large
+        return circle.radius * float(np.clip(between / max(q, 1e-3), 1 / 16, 16))
+
+
+def _fall(spectrum: np.ndarray) -> float:
+    """The factor from one order to the next, by least squares of the logarithms."""
+    return float(np.exp(np.polyfit(np.arange(len(spectrum)), np.log(np.maximum(spectrum, 1e-300)), 1)[0]))
 
 
 def _collect(
