@@ -199,7 +199,7 @@ def _circle(prepare: Callable, point: Any, direction: Any, rho: float, count: in
     used = count if is_complex else count // 2 + 1  # on a real line f(t̄) is the conjugate of f(t)
     t = rho * np.exp(2j * np.pi * np.arange(used) / count)
     dtype = jnp.result_type(*[p.dtype for p in jax.tree.leaves(point)])
-    size = min(LANE, used)
+    size = math.ceil(used / math.ceil(used / LANE)) if is_complex else min(LANE, used)
     # the last chunk is filled up, so that one program serves all
     chunks = [np.resize(t[start : start + size], size) for start in range(0, used, size)]
 
