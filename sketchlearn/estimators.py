@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .interpolation import Fitted
+from .interpolation import Fitted, with_real
 
 # What truncation is judged by, calibrated on microgpt with the bundled names (first letters, their unions, random
 # subsets of 1 to 25%) for intervals that hold 95%; benchmarks/ reports the coverage on the paper's names, unseen here.
@@ -40,8 +40,9 @@ def powers(psi: np.ndarray, z: np.ndarray, degree: int, interactions: bool = Fal
         degree: k.
         interactions: whether the polynomials are without pure powers.
     """
-    inner = psi.conj() @ z.T
-    return np.stack([inner**r - (psi.conj() ** r @ (z**r).T if interactions else 0) for r in range(1, degree + 1)])
+    psi, orders = psi.conj(), range(1, degree + 1)
+    inner = with_real(psi, z)
+    return np.stack([inner**r - (with_real(psi**r, z**r) if interactions else 0) for r in orders])
 
 
 def mean(powers: np.ndarray, coefficients: np.ndarray, dim: int) -> Terms:

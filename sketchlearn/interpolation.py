@@ -42,6 +42,18 @@ class Fitted(NamedTuple):
     variance: np.ndarray
 
 
+def with_real(psi: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """``ψ_i · z_b``, (m, B), for complex rows ψ and real rows z: two real products, where NumPy would make four."""
+    return psi.real @ z.T + 1j * (psi.imag @ z.T)
+
+
+def inner_products(psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``ψ_i · ψ_j`` and ``conj(ψ_i) · ψ_j``, (m, m) each, from three real products in place of eight."""
+    re, im = np.ascontiguousarray(psi.real), np.ascontiguousarray(psi.imag)
+    real, imaginary, across = re @ re.T, im @ im.T, re @ im.T
+    return real - imaginary + 1j * (across + across.T), real + imaginary + 1j * (across - across.T)
+
+
 class Interpolant:
     """The equations of one order along m directions, factorised once for all queries and deletions.
 
@@ -81,16 +93,13 @@ class Interpolant:
             self.determined = False  # enough in number, but directions that repeat each other say nothing new
             self._factorise(directions)
 
-    def _kernel(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """``(x·y)^r`` for all pairs of rows, without pure powers if the polynomial has none."""
-        r = self.order
-        return (x @ y.T) ** r - (x**r @ (y**r).T if self.interactions else 0)
-
     def _factorise(self, directions: np.ndarray) -> None:
         """The Gram matrix of the equations Re P(ψ) and Im P(ψ), from (ψ_i·ψ_j)^r and (conj(ψ_i)·ψ_j)^r."""
         self.num_used = len(directions)
-        self.psi = directions * np.sqrt(self.scales)
-        plain, mixed = self._kernel(self.psi, self.psi), self._kernel(self.psi.conj(), self.psi)
+        self.psi, r = directions * np.sqrt(self.scales), self.order
+        plain, mixed = (inner**r for inner in inner_products(self.psi))
+        if self.interactions:
+            plain, mixed = (a - pure for a, pure in zip((plain, mixed), inner_products(self.psi**r), strict=True))
         both = (plain + mixed).imag / 2
         gram = np.block([[(mixed + plain).real / 2, both], [both.T, (mixed - plain).real / 2]])
         self.eigenvalues, self.vectors = np.linalg.eigh(gram)
@@ -102,7 +111,10 @@ class Interpolant:
 
     def _cross(self, z: np.ndarray) -> np.ndarray:
         """The inner products (2m, B) of the equations with the evaluations at z."""
-        powers = self._kernel(self.psi, np.sqrt(self.scales) * z)
+        z, r = np.sqrt(self.scales) * z, self.order
+        powers = with_real(self.psi, z) ** r
+        if self.interactions:  # without the pure powers, which the polynomial has not
+            powers = powers - with_real(self.psi**r, z**r)
         return np.concatenate([powers.real, powers.imag])
 
     def fit(self, coefficients: np.ndarray, z: np.ndarray, rounding: float = 2.2e-16) -> Fitted:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from . import estimators
@@ -135,7 +134,7 @@ class Sketch:
     @functools.cached_property
     def directions(self) -> np.ndarray:
         """The directions ψ_i, (m, q) complex128, drawn again from the seed."""
-        re, im = directions(self.key, jnp.arange(self.num_directions), self.space.dim, design=self.design)
+        re, im = directions(self.key, np.arange(self.num_directions), self.space.dim, design=self.design)
         return np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64)
 
     def predict(
