@@ -143,6 +143,15 @@ def test_a_search_that_knows_where_to_begin_needs_fewer_points():
         cauchy_coefficients(geometric, 0.0, 1.0, 3, start=-1.0)
 
 
+@pytest.mark.parametrize("num_points", [13, 15, 29, 104])  # one chunk, and several that do not divide evenly
+@pytest.mark.parametrize("direction", [1.0, 0.6 + 0.8j])
+def test_any_number_of_points_gives_the_same_coefficients(num_points, direction):
+    found = cauchy_coefficients(geometric, 0.0, direction, 6, radius=0.1, num_points=num_points)
+    error = np.abs(np.asarray(found.coefficients) - direction ** np.arange(7))
+    assert (error <= np.asarray(found.errors) + 1e-15).all()
+    assert error[:4].max() < 1e-11  # rounding over the third power of the radius is 1e-13
+
+
 def test_real_directions_give_real_and_complex_ones_complex_coefficients():
     assert cauchy_coefficients(jnp.exp, 0.0, 1.0, 3).coefficients.dtype == np.float64
     assert cauchy_coefficients(jnp.exp, 0.0, 1.0 + 0j, 3).coefficients.dtype == np.complex128
