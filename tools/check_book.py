@@ -88,6 +88,7 @@ def opened(context: Any, base: str, name: str, faults: set[str]) -> Any:
     page.on("response", lambda r: fault(f"{r.status}: {r.url}") if r.status >= 400 else None)
     page.goto(base + name, wait_until="load")
     page.wait_for_timeout(300)
+    page.wait_for_function("document.readyState === 'complete'")  # one that only redirects may be between two pages
     if page.evaluate("typeof MathJax !== 'undefined' && !!MathJax.startup"):
         page.evaluate("MathJax.startup.promise")
     return page
