@@ -55,6 +55,10 @@ def _add(a: Any, b: Any) -> Any:
     return jax.tree.map(jnp.add, a, b)
 
 
+def _scaled(parts: tuple, factor: Any) -> tuple:
+    return tuple(tuple(factor * c for c in part) for part in parts)
+
+
 class Algebra:
     """What the rules need of an algebra. ``complex`` says whether parts are pairs."""
 
@@ -90,6 +94,13 @@ class Algebra:
     def compose(self, function: Any, x: Jet, y0: Any) -> Jet:
         """``f(x)`` for an analytic ``f`` whose value at the primal is ``y0``."""
         raise NotImplementedError
+
+    def divide(self, a: Any, b: Jet, y0: Any, reciprocal: Any) -> Jet:
+        """``a / b``, whose value at the primals is ``y0``, for a jet or a constant ``a``."""
+        inverse = self.compose(reciprocal, b, 1 / b.primal)
+        if isinstance(a, Jet):
+            return Jet(y0, self.product(jnp.multiply, a, inverse).parts)
+        return Jet(y0, self.map(lambda p: a * p, inverse.parts))
 
     def product(self, product: Callable, a: Jet, b: Jet) -> Jet:
         """A bilinear map of two jets: ``a0·b + a·b0 + cross(a, b)``, and the primal's own product."""
@@ -147,11 +158,15 @@ class Series(Algebra):
         k = self.degree
         if not k:
             return Jet(y0, ())
+        if function.recurrence is not None:  # k²/2 products in place of k³/6
+            scale, weight, sourced = function.recurrence
+            u = _scaled(x.parts, scale(x.primal))
+            return Jet(y0, self._recur(u if sourced else (), u, y0, weight))
         g = function.taylor(x.primal, k)
         increment = dict(enumerate(x.parts, 1))  # x - x_0, by order
         total = {r: tuple(g[1] * c for c in part) for r, part in increment.items()}
         power = increment  # (x - x_0)^j, whose orders below j vanish
-        for j in range(2, k + 1):
+        for j in range(2, len(g)):
             power = {
                 r: functools.reduce(
                     _add,
@@ -163,6 +178,23 @@ class Series(Algebra):
                 term = tuple(g[j] * c for c in part)
                 total[r] = _add(total[r], term) if r in total else term
         return Jet(y0, tuple(total[r] for r in sorted(total)))
+
+    def divide(self, a: Any, b: Jet, y0: Any, reciprocal: Any) -> Jet:
+        scale = 1 / b.primal  # from (a/b) b = a: y_r = (a_r - Σ_i b_i y_{r-i}) / b_0
+        source = _scaled(a.parts, scale) if isinstance(a, Jet) else ()
+        return Jet(y0, self._recur(source, _scaled(b.parts, scale), y0, lambda i, r: -1.0))
+
+    def _recur(self, source: tuple, u: tuple, y0: Any, weight: Callable[[int, int], float]) -> tuple:
+        """``y_r = source_r + Σ_{i<=r} weight(i, r) u_i y_{r-i}`` for ``r = 1..k``."""
+        y: list = []
+        for r in range(1, self.degree + 1):
+            terms = [source[r - 1]] if r <= len(source) else []
+            for i in range(1, min(r, len(u)) + 1):
+                if w := weight(i, r):
+                    term = _cmul(jnp.multiply, u[i - 1], y[r - i - 1]) if i < r else tuple(c * y0 for c in u[i - 1])
+                    terms.append(tuple(w * c for c in term))
+            y.append(functools.reduce(_add, terms))
+        return tuple(y)
 
 
 class StackedSeries(Algebra):
@@ -196,6 +228,7 @@ class StackedSeries(Algebra):
     def compose(self, function: Any, x: Jet, y0: Any) -> Jet:
         k = self.degree
         g = jnp.stack(jnp.broadcast_arrays(*function.taylor(x.primal, k)))
+        g = jnp.concatenate([g, jnp.zeros((k + 1 - len(g), *g.shape[1:]), g.dtype)])
 
         def step(i: Any, nilpotent: Any) -> Any:  # Horner: p <- g_j + (x - x_0) p
             gj = lax.dynamic_index_in_dim(g, k - i, keepdims=False)
@@ -250,8 +283,9 @@ class Point(Algebra):
 
 
 def series(degree: int, complex: bool = True) -> Algebra:
-    """The representation of power series that suits a degree (measured: see ``benchmarks/``)."""
-    return Series(degree, complex) if degree <= 6 else StackedSeries(degree, complex)
+    """The representation that suits a degree: separate coefficients run several times faster (``benchmarks/``), but
+    their program takes minutes to compile for larger degrees, and complex ones for degrees above 6 already."""
+    return Series(degree, complex) if degree <= (6 if complex else 8) else StackedSeries(degree, complex)
 
 
 def integrate_log(algebra: Algebra, parts: Any) -> Any:

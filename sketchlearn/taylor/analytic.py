@@ -16,16 +16,29 @@ import jax.numpy as jnp
 from jax import lax
 
 
+class Recurrence(NamedTuple):
+    """The coefficients of ``y = f(x)`` one from another, from a differential equation ``y' = y x'/x`` or the like.
+
+    ``y_r = [u_r +] Σ_{i<=r} weight(i, r) u_i y_{r-i}`` with ``u_i = scale(x_0) x_i``; ``u_r`` alone only if ``sourced``.
+    """
+
+    scale: Callable[[Any], Any]
+    weight: Callable[[int, int], float]
+    sourced: bool = False
+
+
 class Analytic(NamedTuple):
     """A function with its Taylor coefficients at real points and its continuation.
 
     ``step(x, d, y, everywhere)``, where it is given, is ``f(x + d) - f(x)`` in real
     arithmetic: faster than a difference of complex numbers, and more exact for small ``d``.
+    ``recurrence``, where it is given, is a shorter way to a series of a series.
     """
 
-    taylor: Callable[[Any, int], list[Any]]
+    taylor: Callable[[Any, int], list[Any]]  # a shorter list says that the orders that are missing are zero
     complex: Callable[[Any], Any]
     step: Callable[[Any, tuple, Any, Callable], tuple] | None = None
+    recurrence: Recurrence | None = None
 
     def difference(self, x: Any, d: tuple, y: Any, everywhere: Callable[[Any], Any] = jnp.all) -> tuple:
         """Real and imaginary part of ``f(x + d) - f(x)``, ``d`` a (real, imaginary) pair and ``y = f(x)``.
@@ -160,16 +173,25 @@ def _quadratic(c0: Any, c1: Any, c2: float) -> list[Any]:
     return [c0, c1, jnp.full_like(c0, c2)]
 
 
+def _power_recurrence(a: float) -> Recurrence:
+    """``y = x^a`` from ``x y' = a x' y``."""
+    return Recurrence(lambda x: 1 / x, lambda i, r: ((a + 1) * i - r) / r)
+
+
+_EXP = Recurrence(lambda x: 1.0, lambda i, r: i / r)  # y' = x' y
+_LOG = Recurrence(lambda x: 1 / x, lambda i, r: (i - r) / r, sourced=True)  # x y' = x'
+
+
 def power(a: float) -> Analytic:
     """``x^a`` for a real exponent."""
-    return Analytic(lambda x, k: _power([x, jnp.ones_like(x)], a, k), lambda z: z**a)
+    return Analytic(
+        lambda x, k: _power([x, jnp.ones_like(x)], a, k), lambda z: z**a, recurrence=_power_recurrence(a)
+    )
 
 
 def _integer_taylor(x: Any, n: int, k: int) -> list[Any]:
     # C(n, j) x^(n-j), without 0·(1/0) where the power is spent
-    return [
-        float(math.comb(n, j)) * lax.integer_pow(x, n - j) if 0 <= j <= n else jnp.zeros_like(x) for j in range(k + 1)
-    ]
+    return [float(math.comb(n, j)) * lax.integer_pow(x, n - j) for j in range(min(n, k) + 1)]
 
 
 def integer_power(n: int) -> Analytic:
@@ -179,6 +201,7 @@ def integer_power(n: int) -> Analytic:
     return Analytic(
         lambda x, k: [b * lax.integer_pow(x, n - j) for j, b in enumerate(_binomials(n, k))],
         lambda z: 1 / lax.integer_pow(z, -n),
+        recurrence=_power_recurrence(n),
     )
 
 
@@ -278,26 +301,26 @@ def _rsqrt(x: Any, k: int) -> list[Any]:
     return _powers(root, root * root, _binomials(-0.5, k))
 
 
-RECIPROCAL = Analytic(_reciprocal, lambda z: 1 / z, _reciprocal_step)
+RECIPROCAL = Analytic(_reciprocal, lambda z: 1 / z, _reciprocal_step, _power_recurrence(-1))
 
 ANALYTIC: dict[str, Analytic] = {
-    "exp": Analytic(_exp, jnp.exp, _exp_step),
+    "exp": Analytic(_exp, jnp.exp, _exp_step, _EXP),
     "exp2": Analytic(
         lambda x, k: [math.log(2) ** j * lax.exp2(x) * (1 / math.factorial(j)) for j in range(k + 1)],
         lambda z: jnp.exp(z * math.log(2)),
     ),
     "expm1": Analytic(lambda x, k: [jnp.expm1(x), *_exp(x, k)[1:]], jnp.expm1),
-    "log": Analytic(_log, jnp.log),
+    "log": Analytic(_log, jnp.log, recurrence=_LOG),
     "log2": Analytic(
         lambda x, k: [jnp.log2(x), *[c / math.log(2) for c in _log(x, k)[1:]]], lambda z: jnp.log(z) / math.log(2)
     ),
     "log1p": Analytic(lambda x, k: [jnp.log1p(x), *_log(1 + x, k)[1:]], jnp.log1p),
-    "sqrt": Analytic(_sqrt, lambda z: z**0.5, _sqrt_step),
-    "rsqrt": Analytic(_rsqrt, lambda z: z**-0.5, _rsqrt_step),
+    "sqrt": Analytic(_sqrt, lambda z: z**0.5, _sqrt_step, _power_recurrence(0.5)),
+    "rsqrt": Analytic(_rsqrt, lambda z: z**-0.5, _rsqrt_step, _power_recurrence(-0.5)),
     "cbrt": Analytic(lambda x, k: [b * jnp.cbrt(x) / x**j for j, b in enumerate(_binomials(1 / 3, k))], _cbrt),
     "square": integer_power(2),
     "one_minus_square": Analytic(
-        lambda x, k: ([1 - x * x, -2 * x, -jnp.ones_like(x)] + [jnp.zeros_like(x)] * k)[: k + 1], lambda z: 1 - z * z
+        lambda x, k: [1 - x * x, -2 * x, -jnp.ones_like(x)][: k + 1], lambda z: 1 - z * z
     ),
     "sin": Analytic(lambda x, k: _cyclic([jnp.sin(x), jnp.cos(x), -jnp.sin(x), -jnp.cos(x)], k), jnp.sin),
     "cos": Analytic(lambda x, k: _cyclic([jnp.cos(x), -jnp.sin(x), -jnp.cos(x), jnp.sin(x)], k), jnp.cos),

@@ -189,10 +189,7 @@ def _div(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
     (value,) = ctx.primals(eqn, (a, b))
     if not isinstance(b, Jet):
         return [Jet(value, ctx.algebra.map(lambda p: lax.div(p, b), a.parts))]
-    inverse = ctx.algebra.compose(RECIPROCAL, b, 1 / b.primal)
-    if not isinstance(a, Jet):
-        return [Jet(value, ctx.algebra.map(lambda p: a * p, inverse.parts))]
-    return [Jet(value, ctx.algebra.product(jnp.multiply, a, inverse).parts)]
+    return [ctx.algebra.divide(a, b, value, RECIPROCAL)]
 
 
 register("div", "bilinear", _div, "the numerator times the reciprocal's series")
