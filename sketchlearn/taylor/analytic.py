@@ -17,9 +17,9 @@ from jax import lax
 
 
 class Recurrence(NamedTuple):
-    """The coefficients of ``y = f(x)`` one from another, from a differential equation ``y' = y x'/x`` or the like.
+    """The coefficients of ``y = f(x)`` one from another, from a differential equation.
 
-    ``y_r = [u_r +] Σ_{i<=r} weight(i, r) u_i y_{r-i}`` with ``u_i = scale(x_0) x_i``; ``u_r`` alone only if ``sourced``.
+    ``y_r = [u_r +] Σ_{i<=r} weight(i, r) u_i y_{r-i}`` with ``u_i = scale(x_0) x_i``; the first only if ``sourced``.
     """
 
     scale: Callable[[Any], Any]
@@ -184,9 +184,7 @@ _LOG = Recurrence(lambda x: 1 / x, lambda i, r: (i - r) / r, sourced=True)  # x 
 
 def power(a: float) -> Analytic:
     """``x^a`` for a real exponent."""
-    return Analytic(
-        lambda x, k: _power([x, jnp.ones_like(x)], a, k), lambda z: z**a, recurrence=_power_recurrence(a)
-    )
+    return Analytic(lambda x, k: _power([x, jnp.ones_like(x)], a, k), lambda z: z**a, recurrence=_power_recurrence(a))
 
 
 def _integer_taylor(x: Any, n: int, k: int) -> list[Any]:
@@ -319,9 +317,7 @@ ANALYTIC: dict[str, Analytic] = {
     "rsqrt": Analytic(_rsqrt, lambda z: z**-0.5, _rsqrt_step, _power_recurrence(-0.5)),
     "cbrt": Analytic(lambda x, k: [b * jnp.cbrt(x) / x**j for j, b in enumerate(_binomials(1 / 3, k))], _cbrt),
     "square": integer_power(2),
-    "one_minus_square": Analytic(
-        lambda x, k: [1 - x * x, -2 * x, -jnp.ones_like(x)][: k + 1], lambda z: 1 - z * z
-    ),
+    "one_minus_square": Analytic(lambda x, k: [1 - x * x, -2 * x, -jnp.ones_like(x)][: k + 1], lambda z: 1 - z * z),
     "sin": Analytic(lambda x, k: _cyclic([jnp.sin(x), jnp.cos(x), -jnp.sin(x), -jnp.cos(x)], k), jnp.sin),
     "cos": Analytic(lambda x, k: _cyclic([jnp.cos(x), -jnp.sin(x), -jnp.cos(x), jnp.sin(x)], k), jnp.cos),
     "tan": Analytic(lambda x, k: _ode(jnp.tan(x), k, 1, 0, 1), jnp.tan),
