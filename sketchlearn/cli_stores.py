@@ -142,7 +142,7 @@ def _predict(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "deleted": deleted, "baseline": found.baseline, "value": found.value, "interval": [low, high],
         "terms": found.terms, "standard_errors": found.standard_errors, "orders_used": found.orders_used,
-        "warnings": found.warnings,
+        "shrunk": found.shrunk, "warnings": found.warnings,
     }  # fmt: skip
 
 

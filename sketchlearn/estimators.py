@@ -26,6 +26,16 @@ class Terms(NamedTuple):
     terms: np.ndarray  # (B, k, Q)
     covariance: np.ndarray  # (B, k, k, Q), of the estimates
     change: np.ndarray | None = None  # (B, Q) where it is not the sum of the terms
+    shrunk: np.ndarray | None = None  # (B, k, Q), where a fit is proven: biased towards zero, without the mean's noise
+
+
+def plus(found: Terms, exact: np.ndarray) -> Terms:
+    """The estimates with parts of the terms added, (B, k, Q), that are known."""
+    return found._replace(
+        terms=found.terms + exact,
+        change=None if found.change is None else found.change + exact.sum(1),
+        shrunk=None if found.shrunk is None else found.shrunk + exact,
+    )
 
 
 def powers(psi: np.ndarray, z: np.ndarray, degree: int, interactions: bool = False) -> np.ndarray:
@@ -74,6 +84,8 @@ def mean(powers: np.ndarray, coefficients: np.ndarray, dim: int) -> Terms:
 def with_fits(powers: np.ndarray, fits: list[Fitted], dim: int) -> Terms:
     """Fits of every order, plus the mean over directions of what they leave; exact where a fit is.
 
+    Where that mean is nothing but noise, the proven fits alone are better than nothing: ``shrunk``.
+
     Unbiased for a shrinkage fixed beforehand. The covariance is that of the mean of the residuals: far below
     ``2m = C(q+r-1, r)`` it is right, and just below, where the fits themselves vary, up to a fifth too small in the
     root (powers of a linear form, q = 6, 12 and 26, order two).
@@ -87,7 +99,8 @@ def with_fits(powers: np.ndarray, fits: list[Fitted], dim: int) -> Terms:
     covariance = found.covariance.copy()
     for r, fit in enumerate(fits):
         covariance[:, r, r] += fit.variance
-    return Terms(found.terms + np.stack([fit.values for fit in fits], 1), covariance)
+    values = np.stack([fit.values for fit in fits], 1)
+    return Terms(found.terms + values, covariance, shrunk=values * np.stack([fit.proven for fit in fits]))
 
 
 def median_of_means(powers: np.ndarray, coefficients: np.ndarray, dim: int, num_groups: int) -> Terms:

@@ -129,7 +129,7 @@ def sketch_figure(
         found = made.predict(loss, np.outer(s[1:], x), estimator=estimator)
         used = found.terms * found.orders_used
         partial = float(found.baseline) + np.cumsum(np.concatenate([np.zeros((len(used), 1)), used], 1), 1)
-        partial[:, -1] = found.value  # a median of sums is not the sum of the medians
+        partial[:, -1] = found.value  # a median of sums is not the sum of the medians; and what fits say of lost orders
         predictions = np.concatenate([np.full((1, degree + 1), float(found.baseline)), partial]).T
         settings = {
             "degree": degree,

@@ -19,11 +19,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t as student
 
 SHRINKAGES = (1e-8, 1e-4, 1e-2, 1e-1, 1.0, 10.0)  # relative to the mean eigenvalue of the Gram matrix
 DEPENDENT = 1e-13  # smallest over largest eigenvalue at which equations count as dependent
 SPARE = 8  # directions beyond those that determine a polynomial twice
 MOST_EQUATIONS = 4096  # of a fit, which takes the cube of their number: 20 s; above, the mean alone is used
+CHANCE = 0.02  # of a fit to nothing but noise to count as proven, were it one fit; the best of a dozen is chosen
 EPSILON = float(np.finfo(float).eps)
 
 
@@ -35,11 +37,13 @@ class Fitted(NamedTuple):
             leave out one direction.
         residuals: (m, Q) complex, what the fit without direction i leaves of ``c_i``; zero where it is exact.
         variance: (B, Q), of ``values`` by rounding and other noise of the coefficients, where the fit is exact.
+        proven: (Q,) booleans, whether the fits explain directions that they have not seen, beyond chance.
     """
 
     values: np.ndarray
     residuals: np.ndarray
     variance: np.ndarray
+    proven: np.ndarray
 
 
 def with_real(psi: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -62,8 +66,10 @@ class Interpolant:
         order: r.
         scales: (q,) positive, or ``None``: how much each coordinate is expected to matter. The kernel
             becomes ``(Σ_j s_j x_j y_j)^r``; what is exact stays exact.
-        interactions: whether the polynomial is known to be without pure powers ``x_j^r``: there are q unknowns
-            less, and the kernel loses ``Σ_j (x_j y_j)^r``.
+        pure: the share that pure powers ``x_j^r`` are expected to have in ``|P(ψ)|²``, or ``None``: that of
+            ``(x·y)^r``, in which they are a few terms among very many. The kernel becomes
+            ``(x·y)^r + (g - 1) Σ_j (x_j y_j)^r`` with g for this share. Zero says that the polynomial has none
+            (interactions), so that there are q unknowns less.
 
     Example:
         >>> import numpy as np
@@ -78,13 +84,11 @@ class Interpolant:
     Gunn, arXiv:2604.07328.
     """
 
-    def __init__(
-        self, directions: np.ndarray, order: int, scales: np.ndarray | None = None, interactions: bool = False
-    ):
+    def __init__(self, directions: np.ndarray, order: int, scales: np.ndarray | None = None, pure: float | None = None):
         m, q = directions.shape
         self.order, self.scales = order, np.ones(q) if scales is None else np.asarray(scales, float)
-        self.interactions = interactions
-        self.unknowns = math.comb(q + order - 1, order) - q * interactions
+        self.pure = pure
+        self.unknowns = math.comb(q + order - 1, order) - q * (pure == 0)
         self.determined = 2 * m >= self.unknowns
         # twice as many equations as unknowns are plenty, and the cost is the cube of their number
         enough = min(self.unknowns + SPARE, max(MOST_EQUATIONS // 2, math.ceil(self.unknowns / 2)))
@@ -98,8 +102,12 @@ class Interpolant:
         self.num_used = len(directions)
         self.psi, r = directions * np.sqrt(self.scales), self.order
         plain, mixed = (inner**r for inner in inner_products(self.psi))
-        if self.interactions:
-            plain, mixed = (a - pure for a, pure in zip((plain, mixed), inner_products(self.psi**r), strict=True))
+        self.bonus = 0.0  # g - 1
+        if self.pure is not None:
+            pure = inner_products(self.psi**r)
+            every, alone = (np.trace(a).real for a in (mixed, pure[1]))  # E|P(ψ)|² for the kernel, and for pure powers
+            self.bonus = self.pure / (1 - self.pure) * (every - alone) / alone - 1
+            plain, mixed = plain + self.bonus * pure[0], mixed + self.bonus * pure[1]
         both = (plain + mixed).imag / 2
         gram = np.block([[(mixed + plain).real / 2, both], [both.T, (mixed - plain).real / 2]])
         self.eigenvalues, self.vectors = np.linalg.eigh(gram)
@@ -113,8 +121,8 @@ class Interpolant:
         """The inner products (2m, B) of the equations with the evaluations at z."""
         z, r = np.sqrt(self.scales) * z, self.order
         powers = with_real(self.psi, z) ** r
-        if self.interactions:  # without the pure powers, which the polynomial has not
-            powers = powers - with_real(self.psi**r, z**r)
+        if self.bonus:
+            powers = powers + self.bonus * with_real(self.psi**r, z**r)
         return np.concatenate([powers.real, powers.imag])
 
     def fit(self, coefficients: np.ndarray, z: np.ndarray, rounding: float = 2.2e-16) -> Fitted:
@@ -127,7 +135,7 @@ class Interpolant:
         if not self.determined:
             return self._shrunk(y, z)
         values, variance = self._exact(y, z, rounding)
-        return Fitted(values, np.zeros_like(coefficients, complex), variance)
+        return Fitted(values, np.zeros_like(coefficients, complex), variance, np.ones(y.shape[1], bool))
 
     def _exact(self, y: np.ndarray, z: np.ndarray, rounding: float) -> tuple[np.ndarray, np.ndarray]:
         """The solution where the equations determine the polynomial; noise is read off what they contradict."""
@@ -154,7 +162,8 @@ class Interpolant:
         m = len(y) // 2
         cross, inside = self.vectors.T @ self._cross(z), self.vectors.T @ y
         left = y[:m] + 1j * y[m:]
-        best, chosen = (np.abs(left) ** 2).sum(0), np.full(y.shape[1], -1)
+        before = np.abs(left) ** 2
+        best, chosen = before.sum(0), np.full(y.shape[1], -1)
         mean_eigenvalue = self.eigenvalues.mean()
         for i, shrinkage in enumerate(SHRINKAGES):
             residuals = self._left_out(inside, shrinkage * mean_eigenvalue)
@@ -170,7 +179,7 @@ class Interpolant:
             out = np.concatenate([left[:, of].real, left[:, of].imag])
             # the fit without direction i differs from the fit by (weights of i)·(residual of i)
             values[:, of] = weights.T @ (inside[:, of] - self.vectors.T @ out / m)
-        return Fitted(values, left, np.zeros_like(values))
+        return Fitted(values, left, np.zeros_like(values), _beyond_chance(before - np.abs(left) ** 2))
 
     def _left_out(self, inside: np.ndarray, shrinkage: float) -> np.ndarray:
         """What the fit without direction i leaves of its coefficient: ``A_ii^{-1} (A y)_i``, 2 by 2 blocks of ``A``."""
@@ -179,3 +188,11 @@ class Interpolant:
         a, d, b = ((s @ inverse)[:, None] for s in self._squares)
         determinant = a * d - b * b
         return ((d * re - b * im) + 1j * (a * im - b * re)) / determinant
+
+
+def _beyond_chance(gain: np.ndarray) -> np.ndarray:
+    """Whether the mean of (m, Q) gains of independent directions is positive by Student's one-sided test, (Q,)."""
+    m = len(gain)
+    if m < 2:
+        return np.zeros(gain.shape[1], bool)
+    return gain.mean(0) > student.ppf(1 - CHANCE, m - 1) * gain.std(0, ddof=1) / math.sqrt(m)

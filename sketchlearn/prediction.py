@@ -20,16 +20,18 @@ class Prediction:
     Attributes:
         value: the query after the deletion, ``baseline + change``.
         baseline: the query with nothing deleted (exact).
-        change: ``known`` and the sum of the orders used.
+        change: ``known``, the sum of the orders used, and ``shrunk``.
         terms: (k,), the estimated Taylor terms ``P_1(x) .. P_k(x)``; of an additive sketch those of interactions.
         standard_errors: (k,), of each term.
         standard_error: of the change.
-        truncation: estimated size of the orders left out.
+        truncation: estimated size of the orders left out, or of what ``shrunk`` leaves of them.
         orders_used: (k,) booleans.
         warnings: what the reader should know, in words.
         known: the part of the change that was trained for, not estimated: the step to the centre, and what each
             coordinate does alone; 0 for a plain sketch.
         how: (k,), how each order was estimated, in words.
+        shrunk: what fits say of the orders not used, where they were seen to explain directions left out: pulled
+            towards zero, and still closer to the truth than zero; 0 where they explain nothing.
     """
 
     value: np.ndarray
@@ -43,6 +45,7 @@ class Prediction:
     warnings: tuple[str, ...]
     known: np.ndarray | float = 0.0
     how: tuple[str, ...] = ()
+    shrunk: np.ndarray | float = 0.0
 
     def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper end: ``value ± z · sqrt(standard_error² + truncation²)``, z the normal quantile."""
@@ -74,6 +77,8 @@ def predict_from(
     """
     errors = estimators.standard_errors(found)
     change = known + ((found.terms * used).sum(1) if found.change is None else found.change)
+    shrunk = np.zeros_like(change) if found.shrunk is None else (found.shrunk * ~used).sum(1)
+    change = change + shrunk
     spread = np.sqrt(np.maximum(np.einsum("brsq,brq,bsq->bq", found.covariance, used, used), 0))
     missing, decays = estimators.truncation(found.terms, used, first, lowest)
 
@@ -90,18 +95,24 @@ def predict_from(
         standard_error=shaped(spread),
         truncation=shaped(missing),
         orders_used=shaped(used),
-        warnings=_warnings(found.terms, errors, used, decays),
+        warnings=_warnings(found.terms, errors, used, decays, shrunk),
         known=shaped(known),
+        shrunk=shaped(shrunk),
     )
 
 
-def _warnings(terms: np.ndarray, errors: np.ndarray, used: np.ndarray, decays: np.ndarray) -> tuple[str, ...]:
+def _warnings(
+    terms: np.ndarray, errors: np.ndarray, used: np.ndarray, decays: np.ndarray, shrunk: np.ndarray
+) -> tuple[str, ...]:
     """What a reader of these predictions should know."""
     out = []
     count = used.shape[0] * used.shape[2]
     if not used.all():
         dropped = [f"{(~used[:, r]).sum()} at order {r + 1}" for r in range(used.shape[1]) if not used[:, r].all()]
-        out.append(f"orders dropped because noise exceeds them, of {count} predictions: {', '.join(dropped)}.")
+        text = f"orders dropped because noise exceeds them, of {count} predictions: {', '.join(dropped)}"
+        if fitted := np.count_nonzero(shrunk):
+            text += f"; what fits explain of them is used in {fitted}"
+        out.append(text + ".")
     noisy = (np.abs(terms[:, 0]) < errors[:, 0]).sum()
     if noisy:
         out.append(f"noise dominates even the first order in {noisy} of {count} predictions: use more directions.")

@@ -1,5 +1,6 @@
 """Fits of one order: exact where the equations suffice, unbiased where they do not."""
 
+import itertools
 import math
 
 import jax.numpy as jnp
@@ -131,6 +132,81 @@ def test_scales_that_match_the_form_leave_less_than_equal_ones():
     assert left[1] < 0.2 * left[0]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.7])
+@pytest.mark.parametrize("order", [2, 3])
+def test_the_kernel_gives_pure_powers_the_share_that_was_asked_for(order, share):
+    q, m = 4, 4  # few directions, so that all are used
+    scales, psi = np.array([0.5, 1.0, 1.5, 3.0]), draw(m, q)
+    found = Interpolant(psi, order, scales, share)
+    # the same kernel from its monomials, multinomial coefficients and scales as weights, pure powers apart
+    pure, rest = np.zeros((m, m), complex), np.zeros((m, m), complex)
+    for powers in itertools.product(range(order + 1), repeat=q):
+        if sum(powers) == order:
+            count = math.factorial(order) / math.prod(map(math.factorial, powers))
+            monomial = np.prod(psi**powers, axis=1) * np.prod(scales ** (np.array(powers) / 2))
+            into = pure if max(powers) == order else rest
+            into += count * np.outer(monomial.conj(), monomial)
+    factor = share / (1 - share) * np.trace(rest) / np.trace(pure)
+    # Re P(ψ) and Im P(ψ) of a real polynomial: the sum of both diagonals of the Gram matrix is E|P(ψ)|²
+    gram = (found.vectors * found.eigenvalues) @ found.vectors.T
+    both = gram[:m, :m] + gram[m:, m:] + 1j * (gram[:m, m:] - gram[m:, :m])
+    np.testing.assert_allclose(both, rest + factor * pure, atol=1e-12 * np.abs(rest).max())
+    assert found.unknowns == math.comb(q + order - 1, order) - q * (share == 0)
+
+
+def test_a_form_of_pure_powers_is_found_from_few_directions_if_they_are_expected():
+    q = 40
+    slopes, psi = np.random.default_rng(12).normal(size=(q, 1)), draw(60, q)  # 120 equations, 820 unknowns
+    y, z = psi**2 @ slopes, np.eye(q)
+    error = [np.abs(Interpolant(psi, 2, None, pure).fit(y, z).values - slopes).mean() for pure in (None, 0.2, 0.9)]
+    assert error[1] < 0.8 * error[0]
+    assert error[2] < 0.3 * error[0]
+
+
+@pytest.mark.parametrize("m", [4, 20, 60])
+def test_fits_to_noise_are_rarely_called_proven(m):
+    rng, outputs = np.random.default_rng(13), 400
+    called = []
+    for seed in range(10):
+        y = rng.normal(size=(m, outputs)) + 1j * rng.normal(size=(m, outputs))
+        called.append(Interpolant(draw(m, 30, seed), 2).fit(y, np.eye(30)[:1]).proven.mean())
+    # 2% for one fit, of which the best of seven is taken; 4,000 outputs
+    assert np.mean(called) < 0.05
+
+
+def test_one_direction_proves_nothing():
+    found = Interpolant(draw(1, 5), 2).fit(np.ones((1, 2), complex), np.eye(5))
+    assert not found.proven.any()
+
+
+def test_auto_uses_what_fits_prove_of_an_order_that_is_lost_in_noise():
+    # examples of very different size, which bend by themselves more than they act together
+    n, rng = 200, np.random.default_rng(14)
+    size = rng.exponential(size=n) ** 2
+    g = size * rng.normal(size=n)
+    h = 0.02 * np.outer(size, size) * rng.normal(size=(n, n)) / n + np.diag(0.1 * size * rng.normal(size=n))
+
+    def train(w):
+        x = 1 - w
+        return jnp.asarray(g) @ x + x @ jnp.asarray(h) @ x
+
+    made = sl.sketch(train, sl.Examples(n), degree=2, num_directions=110, progress=False)
+    stack = [np.sort(rng.choice(n, 5, replace=False)) for _ in range(200)]
+    x = sl.Examples(n).locate(stack)
+    truth = x @ g + np.einsum("bi,ij,bj->b", x, h, x)
+    auto, kernel = (made.predict(lambda p: p, stack, e) for e in ("auto", "kernel"))
+    lost = ~auto.orders_used[:, 1]
+    assert lost.mean() > 0.8
+    np.testing.assert_allclose(
+        auto.change, auto.terms[:, 0] + np.where(lost, auto.shrunk, auto.terms[:, 1]), rtol=1e-12
+    )
+    assert (auto.shrunk[~lost] == 0).all()
+    first = np.sqrt(np.mean((auto.terms[:, 0] - truth)[lost] ** 2))
+    assert np.sqrt(np.mean((auto.change - truth)[lost] ** 2)) < 0.9 * first
+    assert np.sqrt(np.mean((kernel.change - truth)[lost] ** 2)) > first
+    assert any("what fits explain of them is used in" in text for text in auto.warnings)
+
+
 def test_least_squares_solve_the_first_order_and_average_the_others():
     tensor = np.random.default_rng(8).normal(size=(2, 10))
 
@@ -176,7 +252,7 @@ def test_with_fits_of_nothing_is_the_mean():
     c = np.stack([polynomial(4, r)(psi) for r in (1, 2)], 1)
     z = np.ones((1, 4))
     nothing = np.zeros((1, 1))
-    fits = [sl.interpolation.Fitted(nothing, c[:, r], nothing) for r in range(2)]
+    fits = [sl.interpolation.Fitted(nothing, c[:, r], nothing, np.zeros(1, bool)) for r in range(2)]
     powers = estimators.powers(psi, z, 2)
     for a, b in zip(estimators.with_fits(powers, fits, 4)[:2], estimators.mean(powers, c, 4)[:2], strict=True):
         np.testing.assert_array_equal(a, b)

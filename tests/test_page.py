@@ -14,7 +14,7 @@ import pytest
 import sketchlearn as sl
 
 ROOT = Path(__file__).parents[1]
-TOLERANCE = 1e-4  # nats; the page keeps directions in 16 bits and the rest in float32
+TOLERANCE = 1e-4  # nats; the page keeps all in float32
 # A thousand steps in float32 agree to four or five digits between machines; the changes are of size 0.01 to 1.
 RETRAINED = 1e-3
 

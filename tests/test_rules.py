@@ -264,6 +264,8 @@ ANALYTIC = {
         Case(lambda x: lax.integer_pow(x, 3), v(0.3, 0.0, -1.1)),
         Case(lambda x: lax.integer_pow(x, -2), ANY),
         Case(lambda x: lax.integer_pow(x, 7), v(0.3, 0.0, -1.1)),
+        Case(lambda x: x + lax.integer_pow(x, 0), v(0.3, 0.0, -1.1)),
+        Case(lambda x: x + lax.integer_pow(x, 1), v(0.3, 0.0, -1.1)),
     ],
     "log": [Case(jnp.log, POSITIVE)],
     "log1p": [Case(jnp.log1p, v(-0.7, 1e-9, 1.1))],

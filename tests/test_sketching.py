@@ -368,16 +368,18 @@ def test_auto_drops_the_orders_that_are_noise_and_says_so():
     np.testing.assert_array_equal(auto.orders_used, [True, False, False])
     assert kernel.orders_used.all()
     np.testing.assert_array_equal(auto.terms, kernel.terms)
-    assert auto.change == auto.terms[0]
+    assert auto.change == pytest.approx(auto.terms[0] + auto.shrunk, rel=1e-14)
+    assert kernel.shrunk == 0
     assert kernel.change == pytest.approx(kernel.terms.sum(), rel=1e-14)
     assert auto.standard_error == pytest.approx(auto.standard_errors[0], rel=1e-14)  # the square root of a square
     assert auto.truncation == pytest.approx(estimators.DECAY * abs(auto.terms[0]), rel=1e-9)  # no cancellation in it
     assert any(
-        "orders dropped because noise exceeds them, of 1 predictions: 1 at order 2, 1 at order 3" in w
+        "orders dropped because noise exceeds them, of 1 predictions: 1 at order 2, 1 at order 3; what fits explain "
+        "of them is used in 1" in w
         for w in auto.warnings
     )
     assert not any("dropped" in w for w in kernel.warnings)
-    assert auto.change == pytest.approx(learner.term(1, x)[0], rel=1e-10)  # 200 equations for 40 unknowns
+    assert auto.terms[0] == pytest.approx(learner.term(1, x)[0], rel=1e-10)  # 200 equations for 40 unknowns
 
 
 def test_auto_keeps_what_is_clear_without_a_warning(many):

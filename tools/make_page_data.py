@@ -142,8 +142,9 @@ def kept_sketch(kept: dict[str, np.ndarray], units: list[Unit]) -> Sketch:
 def derived(sketch: Sketch) -> dict[str, np.ndarray]:
     """What ``estimator="auto"`` needs at any deletion, in the notation of ``interpolation.py``.
 
-    Order one is solved for: a gradient. The fit of order r > 1 at z is ``Σ_i Re[conj(β_ir) (ψ_i · S z)^r]``, with S the
-    squared scales where the scaled kernel fits better and one otherwise; what it leaves of ``c_ir`` are the residuals.
+    Order one is solved for: a gradient. The fit of order r > 1 at z is ``Σ_i Re[conj(β_ir) (ψ_i · z)^r]``, or where the
+    scaled kernel fits better ``Σ_i Re[conj(β_ir) ((ψ_i · S z)^r + bonus_r Σ_j (s_j ψ_ij z_j)^r)]`` with S the squared
+    scales s; what it leaves of ``c_ir`` are the residuals.
     """
     seen = sketch.queries[QUERY]
     c = seen.coefficients.astype(complex)
@@ -151,19 +152,23 @@ def derived(sketch: Sketch) -> dict[str, np.ndarray]:
     eye = np.eye(sketch.space.dim)
     first = sketch._interpolant(1, False)
     assert first.determined
-    fits, residuals, scaled = [], [], []
+    fits, residuals, scaled, proven, bonus = [], [], [], [], []
     for r in range(2, sketch.degree + 1):
         plain, other = (sketch._interpolant(r, s).fit(c[:, r - 1], eye[:1], rounding) for s in (False, True))
         assert not sketch._interpolant(r, False).determined
         use = (np.abs(other.residuals) ** 2).sum(0) < (np.abs(plain.residuals) ** 2).sum(0)
         residuals.append(np.where(use, other.residuals, plain.residuals))
         scaled.append(use)
+        proven.append(np.where(use, other.proven, plain.proven))
+        bonus.append(sketch._interpolant(r, True).bonus)
         betas = [_weights_of(sketch._interpolant(r, s), c[:, r - 1]) for s in (False, True)]
         fits.append(np.where(use, betas[1], betas[0]))
     return {
         "gradient": first.fit(c[:, 0], eye, rounding).values,
         "scales": sketch._scales,
         "scaled": np.array(scaled),
+        "proven": np.array(proven),
+        "bonus": np.array(bonus),
         "fits": np.stack(fits, 1),
         "residuals": np.stack(residuals, 1),
     }
@@ -180,25 +185,15 @@ def _weights_of(fit: Any, c: np.ndarray) -> np.ndarray:
     return values[:m] + 1j * values[m:]
 
 
-def array(values: np.ndarray, dtype: str) -> dict[str, Any]:
-    """An array as the page reads it: base64 of little-endian numbers; 16-bit ones in units of each row's scale."""
+def array(values: np.ndarray) -> dict[str, Any]:
+    """An array as the page reads it: base64 of little-endian float32."""
     values = np.asarray(values)
-    out: dict[str, Any] = {"shape": list(values.shape), "dtype": dtype}
-    if dtype == "int16":
-        scale = np.abs(values).reshape(len(values), -1).max(1) / 32767
-        values = np.round(values / scale.reshape(-1, *[1] * (values.ndim - 1)))
-        out["scale"] = array(scale, "float32")
-    out["base64"] = base64.b64encode(values.astype(np.dtype(dtype).newbyteorder("<")).tobytes()).decode()
-    return out
+    return {"shape": list(values.shape), "base64": base64.b64encode(values.astype("<f4").tobytes()).decode()}
 
 
 def read(packed: dict[str, Any]) -> np.ndarray:
     """What :func:`array` wrote, as the page decodes it."""
-    raw = np.frombuffer(base64.b64decode(packed["base64"]), np.dtype(packed["dtype"]).newbyteorder("<"))
-    values = raw.reshape(packed["shape"]).astype(float)
-    if "scale" in packed:
-        values *= read(packed["scale"]).reshape(-1, *[1] * (values.ndim - 1))
-    return values
+    return np.frombuffer(base64.b64decode(packed["base64"]), "<f4").reshape(packed["shape"]).astype(float)
 
 
 def pair(values: np.ndarray) -> np.ndarray:
@@ -222,14 +217,16 @@ def page_data(kept: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, 
             for group, label, ticked in cases_of(units)
         ],
         "shares": SHARES.tolist(),
-        "baseline": array(kept["baseline"], "float32"),
-        "truth": array(kept["truth"], "float32"),
-        "gradient": array(d["gradient"], "float32"),
-        "scales": array(d["scales"], "float32"),
+        "baseline": array(kept["baseline"]),
+        "truth": array(kept["truth"]),
+        "gradient": array(d["gradient"]),
+        "scales": array(d["scales"]),
         "scaled": d["scaled"].tolist(),
-        "directions": array(pair(sketch.directions), "int16"),
-        "fits": array(pair(d["fits"]), "float32"),
-        "residuals": array(pair(d["residuals"]), "float32"),
+        "proven": d["proven"].tolist(),
+        "bonus": d["bonus"].tolist(),
+        "directions": array(pair(sketch.directions)),
+        "fits": array(pair(d["fits"])),
+        "residuals": array(pair(d["residuals"])),
     }
 
 

@@ -11,11 +11,7 @@ var sketchlearnDelete = (function () {
   function decode(packed) {
     var raw = atob(packed.base64), bytes = new Uint8Array(raw.length);
     for (var b = 0; b < raw.length; b++) bytes[b] = raw.charCodeAt(b);
-    if (packed.dtype === "float32") return new Float32Array(bytes.buffer);
-    var whole = new Int16Array(bytes.buffer), scale = decode(packed.scale);
-    var row = whole.length / scale.length, out = new Float32Array(whole.length);
-    for (var i = 0; i < whole.length; i++) out[i] = whole[i] * scale[Math.floor(i / row)];
-    return out;
+    return new Float32Array(bytes.buffer);
   }
 
   function binomial(n, r) {
@@ -57,6 +53,25 @@ var sketchlearnDelete = (function () {
       return out;
     }
 
+    // The sum over coordinates of (psi_ij z_j)^r, the pure powers: (m, k, 2)
+    function purePowers(z) {
+      var out = new Float64Array(m * k * 2);
+      for (var i = 0; i < m; i++) {
+        for (var j = 0; j < q; j++) {
+          if (!z[j]) continue;
+          var re = psi[2 * (i * q + j)] * z[j], im = psi[2 * (i * q + j) + 1] * z[j], x = re, y = im;
+          for (var r = 0; r < k; r++) {
+            out[2 * (i * k + r)] += x;
+            out[2 * (i * k + r) + 1] += y;
+            var next = x * re - y * im;
+            y = x * im + y * re;
+            x = next;
+          }
+        }
+      }
+      return out;
+    }
+
     function moments(ticked) {
       var z = new Float64Array(q), scaled = new Float64Array(q), deleted = 0;
       for (var j = 0; j < q; j++) {
@@ -65,19 +80,27 @@ var sketchlearnDelete = (function () {
         scaled[j] = length[j] * scales[j];
         deleted += data.units[j].names.length;
       }
-      var plain = powers(z), other = powers(scaled), tests = [];
+      var plain = powers(z), other = powers(scaled), pure = purePowers(scaled), tests = [];
+      for (var i = 0; i < m; i++) {
+        for (var r = 2; r <= k; r++) {
+          for (var part = 0; part < 2; part++) {
+            var at = 2 * (i * k + r - 1) + part;
+            other[at] += data.bonus[r - 2] * pure[at];
+          }
+        }
+      }
       for (var t = 0; t < Q; t++) {
-        var terms = new Float64Array(k), size = 0, covariance = [], each = [];
+        var terms = new Float64Array(k), shrunk = new Float64Array(k), size = 0, covariance = [], each = [];
         for (j = 0; j < q; j++) {
           var moved = z[j] * gradient[j * Q + t];
           terms[0] += moved;  // order one, solved for: g.z
           size += moved * moved;
         }
-        for (var r = 2; r <= k; r++) {
+        for (r = 2; r <= k; r++) {
           // the fit, Re[conj(beta) k(psi, z)] summed, and the mean of C(q+r-1, r) Re[conj(<psi, z>)^r residual]
           var kernel = data.scaled[r - 2][t] ? other : plain;
           var constant = binomial(q + r - 1, r), u = new Float64Array(m), mean = 0, fit = 0;
-          for (var i = 0; i < m; i++) {
+          for (i = 0; i < m; i++) {
             var p = 2 * (i * k + r - 1), c = 2 * ((i * (k - 1) + r - 2) * Q + t);
             fit += fits[c] * kernel[p] + fits[c + 1] * kernel[p + 1];
             u[i] = constant * (left[c] * plain[p] + left[c + 1] * plain[p + 1]);
@@ -85,6 +108,7 @@ var sketchlearnDelete = (function () {
           }
           for (i = 0; i < m; i++) u[i] -= mean;
           terms[r - 1] = fit + mean;
+          shrunk[r - 1] = data.proven[r - 2][t] ? fit : 0;
           each.push(u);
         }
         for (var a = 0; a < k; a++) {
@@ -96,7 +120,7 @@ var sketchlearnDelete = (function () {
             covariance[a][b] = sum / m / (m - 1);
           }
         }
-        tests.push({terms: terms, covariance: covariance, size: Math.sqrt(size)});
+        tests.push({terms: terms, shrunk: shrunk, covariance: covariance, size: Math.sqrt(size)});
       }
       return {tests: tests, deleted: deleted, fraction: deleted / data.numExamples};
     }
@@ -104,7 +128,7 @@ var sketchlearnDelete = (function () {
     function at(found, share) {
       var bend = Math.min(1, Math.sqrt(found.fraction * share / LARGE));
       return found.tests.map(function (test, t) {
-        var terms = [], errors = [], used = [], largest = 0, ok = true, change = 0, variance = 0, count = 0;
+        var terms = [], errors = [], used = [], fits = [], largest = 0, ok = true, change = 0, variance = 0, count = 0;
         for (var r = 0; r < k; r++) {
           var factor = Math.pow(share, r + 1);
           terms.push(test.terms[r] * factor);
@@ -114,7 +138,9 @@ var sketchlearnDelete = (function () {
           largest = Math.max(largest, size);
           if (r) ok = ok && size >= errors[r] && errors[r] <= largest / 4;
           used.push(ok);
-          if (ok) { change += terms[r]; count++; }
+          if (ok) count++;
+          fits.push(test.shrunk[r] * factor);  // of an order lost in noise, what its fit explains
+          change += ok ? terms[r] : fits[r];
         }
         for (var a = 0; a < k; a++) {
           for (var b = 0; b < k; b++) {
@@ -135,7 +161,7 @@ var sketchlearnDelete = (function () {
         var value = baseline[t] + change;
         return {
           test: data.tests[t], baseline: baseline[t], value: value, change: change, terms: terms,
-          standardErrors: errors, standardError: error, truncation: truncation, used: used, decays: decays,
+          standardErrors: errors, standardError: error, truncation: truncation, used: used, fits: fits, decays: decays,
           low: value - width, high: value + width
         };
       });
@@ -415,7 +441,8 @@ if (typeof document !== "undefined") (function () {
       var head = ["test name", "loss now", "predicted", "95% interval", "retrained"];
       for (var r = 1; r <= data.degree; r++) head.push("order " + r);
       table.replaceChildren(
-        element("caption", {text: "Losses at " + Math.round(100 * share) + "% deleted, in nats. In brackets: not used."}),
+        element("caption", {text: "Losses at " + Math.round(100 * share) + "% deleted, in nats. In brackets: " +
+          "lost in noise; what its fit explains is used in its place."}),
         element("thead", {}, [element("tr", {}, head.map(function (h) {
           return element("th", {scope: "col", text: h});
         }))]),
@@ -428,7 +455,8 @@ if (typeof document !== "undefined") (function () {
             real === null ? cell("\u2013") : cell(loss(real), real, {"class": "real"})
           ].concat(p.terms.map(function (term, r) {
             var text = signed(term) + (r ? " \u00b1 " + loss(p.standardErrors[r]) : "");
-            return cell(p.used[r] ? text : "(" + text + ")", term + " " + p.standardErrors[r]);
+            if (!p.used[r]) text = "(" + text + ")" + (p.fits[r] ? " " + signed(p.fits[r]) : "");
+            return cell(text, term + " " + p.standardErrors[r]);
           })));
         }))
       );
@@ -439,8 +467,9 @@ if (typeof document !== "undefined") (function () {
       for (var r = 1; r < data.degree; r++) {
         var without = now.filter(function (p) { return !p.used[r] && p.used[r - 1]; });
         if (without.length) out.push((r + 1 < data.degree ? "Orders from " + (r + 1) + " on are" : "Order " + (r + 1) +
-          " is") + " dropped for " + listed(without.map(function (p) { return p.test; })) + ": its noise is larger " +
-          "than it, or than a quarter of the largest term so far. The interval allows for what is then missing.");
+          " is") + " lost in noise for " + listed(without.map(function (p) { return p.test; })) + ": an error " +
+          "larger than the order, or than a quarter of the largest term so far. What fits explain of them is used; the " +
+          "interval allows for what is then missing.");
       }
       var grow = now.filter(function (p) { return !p.decays; }).map(function (p) { return p.test; });
       if (grow.length) out.push("The terms do not decay for " + listed(grow) + ": the deletion may lie outside the " +

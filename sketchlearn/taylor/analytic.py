@@ -35,7 +35,7 @@ class Analytic(NamedTuple):
     ``recurrence``, where it is given, is a shorter way to a series of a series.
     """
 
-    taylor: Callable[[Any, int], list[Any]]  # a shorter list says that the orders that are missing are zero
+    taylor: Callable[[Any, int], list[Any]]  # at least two; orders that are missing are zero
     complex: Callable[[Any], Any]
     step: Callable[[Any, tuple, Any, Callable], tuple] | None = None
     recurrence: Recurrence | None = None
@@ -189,6 +189,8 @@ def power(a: float) -> Analytic:
 
 def _integer_taylor(x: Any, n: int, k: int) -> list[Any]:
     # C(n, j) x^(n-j), without 0·(1/0) where the power is spent
+    if n == 0:
+        return [jnp.ones_like(x), jnp.zeros_like(x)]
     return [float(math.comb(n, j)) * lax.integer_pow(x, n - j) for j in range(min(n, k) + 1)]
 
 
