@@ -348,6 +348,8 @@ def random_subsets(names):
             x = sl.Examples(1000).locate(asked)
             truth = _retrained(experiment, query, x)
             lds = {"exact first order": _lds(x @ gradient, truth, sets)}
+            first = query(made["plain"].parameters) + x @ gradient
+            out[f"RMSE at {percent}%, exact first order, nats"] = _rms(first - truth)
             for kind, e in (("plain", "mean"), ("plain", "auto"), ("additive", "auto")):
                 found = made[kind].predict(query, asked, e)
                 lds[f"{kind}, {e}"] = _lds(found.value, truth, sets)
