@@ -29,12 +29,12 @@ class Terms(NamedTuple):
     shrunk: np.ndarray | None = None  # (B, k, Q), where a fit is proven: biased towards zero, without the mean's noise
 
 
-def plus(found: Terms, exact: np.ndarray) -> Terms:
-    """The estimates with parts of the terms added, (B, k, Q), that are known."""
+def plus(found: Terms, apart: np.ndarray) -> Terms:
+    """The estimates with what was taken out of the coefficients before, (B, k, Q) at the deletions, added again."""
     return found._replace(
-        terms=found.terms + exact,
-        change=None if found.change is None else found.change + exact.sum(1),
-        shrunk=None if found.shrunk is None else found.shrunk + exact,
+        terms=found.terms + apart,
+        change=None if found.change is None else found.change + apart.sum(1),
+        shrunk=None if found.shrunk is None else found.shrunk + apart,
     )
 
 

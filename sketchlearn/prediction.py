@@ -31,7 +31,8 @@ class Prediction:
             coordinate does alone; 0 for a plain sketch.
         how: (k,), how each order was estimated, in words.
         shrunk: what fits say of the orders not used, where they were seen to explain directions left out: pulled
-            towards zero, and still closer to the truth than zero; 0 where they explain nothing.
+            towards zero, and closer to the truth than zero in the mean over directions, if not at every deletion;
+            0 where they explain nothing.
     """
 
     value: np.ndarray

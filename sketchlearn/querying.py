@@ -210,7 +210,7 @@ class Sketch:
             c[:, 0] = 0
         if control and self._jets is None:
             raise ValueError("control needs the parameters, and this sketch keeps queries instead.")
-        exact = self._control(seen.query, c, at) if control and seen.query else np.zeros((len(at), *c.shape[1:]))
+        apart = self._control(seen.query, c, at) if control and seen.query else np.zeros((len(at), *c.shape[1:]))
         powers = estimators.powers(self.directions, at, self.degree, interactions=seen.alone is not None)
         how, notes = [estimator.replace("_", " ")] * self.degree, []
         if estimator == "median_of_means":
@@ -230,8 +230,8 @@ class Sketch:
             fits, how = [fit for fit, _ in made], [text for _, text in made]
             found = estimators.with_fits(powers, fits, self.space.dim)
         if first is not None and not seen.alone:
-            exact[:, 0] += at @ first
-        found = estimators.plus(found, exact)
+            apart[:, 0] += at @ first
+        found = estimators.plus(found, apart)
         if seen.alone or first is not None:
             how[0] = "each coordinate run alone" if seen.alone else "the gradient given"
         reference = known if seen.alone else None
