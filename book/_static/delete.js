@@ -441,8 +441,8 @@ if (typeof document !== "undefined") (function () {
       var head = ["test name", "loss now", "predicted", "95% interval", "retrained"];
       for (var r = 1; r <= data.degree; r++) head.push("order " + r);
       table.replaceChildren(
-        element("caption", {text: "Losses at " + Math.round(100 * share) + "% deleted, in nats. In brackets: " +
-          "lost in noise; what its fit explains is used in its place."}),
+        element("caption", {text: "Losses at " + Math.round(100 * share) + "% deleted, in nats. In brackets: lost " +
+          "in noise; below, what its fit explains."}),
         element("thead", {}, [element("tr", {}, head.map(function (h) {
           return element("th", {scope: "col", text: h});
         }))]),
@@ -455,7 +455,7 @@ if (typeof document !== "undefined") (function () {
             real === null ? cell("\u2013") : cell(loss(real), real, {"class": "real"})
           ].concat(p.terms.map(function (term, r) {
             var text = signed(term) + (r ? " \u00b1 " + loss(p.standardErrors[r]) : "");
-            if (!p.used[r]) text = "(" + text + ")" + (p.fits[r] ? " " + signed(p.fits[r]) : "");
+            if (!p.used[r]) text = "(" + text + ")" + (p.fits[r] ? "\n" + signed(p.fits[r]) : "");
             return cell(text, term + " " + p.standardErrors[r]);
           })));
         }))
