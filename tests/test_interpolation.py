@@ -150,6 +150,7 @@ def test_the_kernel_gives_pure_powers_the_share_that_was_asked_for(order, share)
     # Re P(ψ) and Im P(ψ) of a real polynomial: the sum of both diagonals of the Gram matrix is E|P(ψ)|²
     gram = (found.vectors * found.eigenvalues) @ found.vectors.T
     both = gram[:m, :m] + gram[m:, m:] + 1j * (gram[:m, m:] - gram[m:, :m])
+    # the Gram matrix put together again from its eigenvectors: roundings of a few numbers, 1e-15 each
     np.testing.assert_allclose(both, rest + factor * pure, atol=1e-12 * np.abs(rest).max())
     assert found.unknowns == math.comb(q + order - 1, order) - q * (share == 0)
 
@@ -197,6 +198,7 @@ def test_auto_uses_what_fits_prove_of_an_order_that_is_lost_in_noise():
     auto, kernel = (made.predict(lambda p: p, stack, e) for e in ("auto", "kernel"))
     lost = ~auto.orders_used[:, 1]
     assert lost.mean() > 0.8
+    # the same three numbers added in another order
     np.testing.assert_allclose(
         auto.change, auto.terms[:, 0] + np.where(lost, auto.shrunk, auto.terms[:, 1]), rtol=1e-12
     )
