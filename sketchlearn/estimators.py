@@ -7,17 +7,13 @@ coordinates z; ``c_ir`` the r-th coefficient of the query along ``ψ_i``; B dele
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .interpolation import Fitted, with_real
 
-# What truncation is judged by, calibrated on microgpt with the bundled names (first letters, their unions, random
-# subsets of 1 to 25%) for intervals that hold 95%; benchmarks/ reports the coverage on the paper's names, unseen here.
-DECAY = 0.8  # how terms shrink from one order to the next
-INTERACTION = 1.2  # how large interactions would be at order one, beside what the lesser coordinates do alone
-LARGE = 0.2  # the deleted fraction of the weights from which that holds; below, the orders shrink with its square root
+CLEAR = 3.0  # standard errors from which on a term is there, however small such terms are elsewhere
 
 
 class Terms(NamedTuple):
@@ -26,7 +22,8 @@ class Terms(NamedTuple):
     terms: np.ndarray  # (B, k, Q)
     covariance: np.ndarray  # (B, k, k, Q), of the estimates
     change: np.ndarray | None = None  # (B, Q) where it is not the sum of the terms
-    shrunk: np.ndarray | None = None  # (B, k, Q), where a fit is proven: biased towards zero, without the mean's noise
+    shrunk: np.ndarray | None = None  # (B, k, Q), pulled towards zero by as much as the mean is noise
+    lost: np.ndarray | None = None  # (B, k, Q), the mean square that shrunk is off by
 
 
 def plus(found: Terms, apart: np.ndarray) -> Terms:
@@ -81,10 +78,12 @@ def mean(powers: np.ndarray, coefficients: np.ndarray, dim: int) -> Terms:
     return Terms(terms, covariance)
 
 
-def with_fits(powers: np.ndarray, fits: list[Fitted], dim: int) -> Terms:
+def with_fits(powers: np.ndarray, fits: list[Fitted], dim: int, expected: np.ndarray) -> Terms:
     """Fits of every order, plus the mean over directions of what they leave; exact where a fit is.
 
-    Where that mean is nothing but noise, the proven fits alone are better than nothing: ``shrunk``.
+    Where that mean is mostly noise, a share of it is better than all: ``shrunk`` is the fit, if it is proven, and
+    ``S² / (S² + e²)`` of what the sum says beyond it, for a remainder of expected size S and a standard error e
+    (Wiener's filter).
 
     Unbiased for a shrinkage fixed beforehand. The covariance is that of the mean of the residuals: far below
     ``2m = C(q+r-1, r)`` it is right, and just below, where the fits themselves vary, up to a fifth too small in the
@@ -94,13 +93,18 @@ def with_fits(powers: np.ndarray, fits: list[Fitted], dim: int) -> Terms:
         powers: (k, m, B) complex.
         fits: one for each order.
         dim: q.
+        expected: (B, k, Q), the S: how large what the fits leave is expected to be at the deletions; where they leave
+            nothing, the order itself.
     """
     found = mean(powers, np.stack([fit.residuals for fit in fits], 1), dim)
     covariance = found.covariance.copy()
     for r, fit in enumerate(fits):
         covariance[:, r, r] += fit.variance
     values = np.stack([fit.values for fit in fits], 1)
-    return Terms(found.terms + values, covariance, shrunk=values * np.stack([fit.proven for fit in fits]))
+    terms, sure = found.terms + values, values * np.stack([fit.proven for fit in fits])
+    signal, noise = expected**2, np.maximum(np.einsum("brrq->brq", covariance), 0)
+    share = np.divide(signal, signal + noise, out=np.ones_like(noise), where=noise > 0)
+    return Terms(terms, covariance, shrunk=sure + share * (terms - sure), lost=share * noise)
 
 
 def median_of_means(powers: np.ndarray, coefficients: np.ndarray, dim: int, num_groups: int) -> Terms:
@@ -136,23 +140,24 @@ def groups_for(failure: float, num_directions: int) -> int:
     return max(2, min(math.ceil(8 * math.log(1 / failure)), num_directions // 2))  # one group alone has no spread
 
 
-def significant(found: Terms, known: np.ndarray | None = None) -> np.ndarray:
+def significant(found: Terms, expected: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
     """Which orders to use, (B, k, Q): all before the first that is lost in noise; always the first.
 
-    An order is kept if its size exceeds its standard error, and if that error is below a quarter of the largest
-    term so far, itself included: terms that decay are no larger than those before, so a noisier estimate would add
-    more noise than it removes truncation; and a term that is four times its error is there, whatever came before.
+    An order is lost in noise if its standard error is larger than the order is expected to be. But a term that exceeds
+    ``CLEAR`` standard errors is there, whatever was expected; among many deletions chance makes some as large, so the
+    error must also be below a quarter of the largest term before, lest such chances harm.
 
     Args:
         found: the estimates.
-        known: (B, Q), what the coordinates do alone, if the terms are interactions: it stands for the term so far.
+        expected: (B, k, Q), the size that what was averaged, or solved for, is expected to have.
+        known: (B, Q), what the coordinates do alone, if the terms are interactions: it stands for the term before.
     """
     errors, size = standard_errors(found), np.abs(found.terms)
-    ok = size >= errors
-    largest = np.maximum.accumulate(size, 1)
+    before = np.maximum.accumulate(size, 1)
+    before = np.concatenate([before[:, :1], before[:, :-1]], 1)
     if known is not None:
-        largest = np.maximum(largest, np.abs(known)[:, None])
-    ok &= errors <= largest / 4
+        before = np.maximum(before, np.abs(known)[:, None])
+    ok = (errors <= expected) | ((size >= CLEAR * errors) & (errors <= before / 4))
     ok[:, 0] = True
     return np.cumprod(ok, axis=1).astype(bool)
 
@@ -160,37 +165,3 @@ def significant(found: Terms, known: np.ndarray | None = None) -> np.ndarray:
 def standard_errors(found: Terms) -> np.ndarray:
     """The standard error of every term, (B, k, Q)."""
     return np.sqrt(np.maximum(np.einsum("brrq->brq", found.covariance), 0))
-
-
-def truncation(
-    terms: np.ndarray, used: np.ndarray, first: np.ndarray | None = None, lowest: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """The size of what the used orders leave out, (B, Q), and whether the used terms decay, (B, Q).
-
-    The used terms are continued by one order: each shrinks by the factor ``DECAY`` an order (or by that of the
-    last two, if they decay more slowly), and the largest continuation counts, because a single term may be
-    small by cancellation.
-
-    Args:
-        terms: (B, k, Q).
-        used: (B, k, Q) booleans, a leading run of orders.
-        first: (B, Q), the size of the first order without cancellation between coordinates, where it is known.
-        lowest: the first order that is not zero by construction: 2 for interactions.
-    """
-    count = used.sum(1)
-    size = np.abs(terms)
-
-    def at(index: Any) -> np.ndarray:
-        return np.take_along_axis(size, np.clip(index, 0, terms.shape[1] - 1)[:, None], 1)[:, 0]
-
-    last, before = at(count - 1), at(count - 2)
-    comparable = count > lowest
-    decays = ~comparable | (last < before) | (last == 0)
-    slow = comparable & (last > DECAY * before)
-    ratio = np.divide(last, before, out=np.ones_like(last), where=before > 0)
-    rate = np.where(slow, np.minimum(ratio, 1.0), DECAY)
-    if first is not None:
-        size = np.concatenate([np.maximum(size[:, :1], first[:, None]), size[:, 1:]], 1)
-    ahead = count[:, None] - np.arange(terms.shape[1])[:, None]  # orders from each term to the first left out
-    continued = np.where(used, size * rate[:, None] ** np.maximum(ahead, 0), 0.0)
-    return continued.max(1), decays

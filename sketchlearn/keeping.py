@@ -16,7 +16,8 @@ import numpy as np
 from .controls import Alone
 from .errors import StoreError
 from .lanes import lanes
-from .querying import Measured, Sketch
+from .measuring import Measured
+from .querying import Sketch
 from .running import SMALLEST_LANE, filled, full_weights, parts_of
 from .spaces import Space, describe, from_description
 from .storage import MANIFEST, Store, check_disk, fingerprint, rebuild, structure

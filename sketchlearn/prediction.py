@@ -24,15 +24,15 @@ class Prediction:
         terms: (k,), the estimated Taylor terms ``P_1(x) .. P_k(x)``; of an additive sketch those of interactions.
         standard_errors: (k,), of each term.
         standard_error: of the change.
-        truncation: estimated size of the orders left out, or of what ``shrunk`` leaves of them.
+        truncation: estimated size of the orders left out, and of what ``shrunk`` leaves of them.
         orders_used: (k,) booleans.
         warnings: what the reader should know, in words.
         known: the part of the change that was trained for, not estimated: the step to the centre, and what each
             coordinate does alone; 0 for a plain sketch.
         how: (k,), how each order was estimated, in words.
-        shrunk: what fits say of the orders not used, where they were seen to explain directions left out: pulled
-            towards zero, and closer to the truth than zero in the mean over directions, if not at every deletion;
-            0 where they explain nothing.
+        shrunk: what is said of the orders not used: what a fit explains of directions it has not seen, and of the
+            noisy rest the share that is expected not to be noise. Pulled towards zero, and closer to the truth than
+            zero or the estimate itself in the mean over deletions, if not at every one.
     """
 
     value: np.ndarray
@@ -62,10 +62,10 @@ def predict_from(
     known: np.ndarray,
     stacked: bool,
     used: np.ndarray,
-    first: np.ndarray | None = None,
-    lowest: int = 1,
+    missing: np.ndarray,
+    decays: np.ndarray,
 ) -> Prediction:
-    """The prediction that estimated terms make: those used are summed, what they leave out is judged.
+    """The prediction that estimated terms make.
 
     Args:
         found: terms of B deletions, with the query's outputs flattened.
@@ -73,15 +73,14 @@ def predict_from(
         known: (B, Q), the part of the change that is no estimate.
         stacked: whether a stack of deletions was asked for, or one.
         used: (B, k, Q), which terms to use.
-        first: (B, Q), the size of the first order without cancellation between coordinates, where it is known.
-        lowest: the first order that is not zero by construction.
+        missing: (B, Q), the size of what it leaves out.
+        decays: (B, Q), whether the used terms decay.
     """
     errors = estimators.standard_errors(found)
     change = known + ((found.terms * used).sum(1) if found.change is None else found.change)
     shrunk = np.zeros_like(change) if found.shrunk is None else (found.shrunk * ~used).sum(1)
     change = change + shrunk
     spread = np.sqrt(np.maximum(np.einsum("brsq,brq,bsq->bq", found.covariance, used, used), 0))
-    missing, decays = estimators.truncation(found.terms, used, first, lowest)
 
     def shaped(array: np.ndarray) -> np.ndarray:
         full = array.reshape(*array.shape[:-1], *baseline.shape)
@@ -112,7 +111,7 @@ def _warnings(
         dropped = [f"{(~used[:, r]).sum()} at order {r + 1}" for r in range(used.shape[1]) if not used[:, r].all()]
         text = f"orders dropped because noise exceeds them, of {count} predictions: {', '.join(dropped)}"
         if fitted := np.count_nonzero(shrunk):
-            text += f"; what fits explain of them is used in {fitted}"
+            text += f"; shrunk estimates of them are used in {fitted}"
         out.append(text + ".")
     noisy = (np.abs(terms[:, 0]) < errors[:, 0]).sum()
     if noisy:

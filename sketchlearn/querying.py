@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,24 +16,15 @@ from .controls import Alone
 from .directions import directions
 from .errors import check_finite
 from .interpolation import MOST_EQUATIONS, Fitted, Interpolant
+from .measuring import Measured, measured, push, slices
 from .prediction import Prediction, predict_from
-from .running import LARGEST_BLOCK, blocks, check_query
+from .running import check_query
 from .spaces import Space
-from .taylor.transform import push_forward
+from .truncation import INTERACTION, sizes_along, truncation
 
 ESTIMATORS = ("auto", "mean", "median_of_means", "least_squares", "kernel")
 PROBED_PARAMETERS = 512
-PURE = 0.2  # the share of pure powers in an order above one, a guess; on microgpt 0.1 to 0.5 serve alike
-
-
-class Measured(NamedTuple):
-    """A query seen through a sketch, its outputs S flattened to Q."""
-
-    query: Callable | None  # None where only its name is known
-    baseline: np.ndarray  # S, with nothing deleted
-    centre: np.ndarray  # (Q,), at the centre
-    coefficients: np.ndarray  # (m, k, Q) complex
-    alone: Alone | None
+PURE = 0.5  # the share of pure powers in an order above one, a guess; 0.1 to 0.5 serve microgpt alike, 0.5 the digits
 
 
 class Sketch:
@@ -161,8 +152,8 @@ class Sketch:
             estimator: ``"mean"`` (the paper's), ``"median_of_means"`` (robust), ``"least_squares"`` (order one
                 solved for: exact once 2m >= q; the mean of the others), ``"kernel"`` (every order fitted, exact
                 once 2m >= C(q+r-1, r), and the mean of what the fits leave), or ``"auto"``: ``"kernel"``, but from
-                the first order on that is lost in noise (see ``orders_used``) only fits that proved to explain
-                something, without the noisy mean (see ``shrunk``). The mean is unbiased.
+                the first order on that is lost in noise (see ``orders_used``) the noisy mean counts only by the share
+                that is expected not to be noise (see ``shrunk``). The mean is unbiased.
                 So are fits for a shrinkage fixed beforehand; it is chosen by the same directions (as the share of a
                 ``control`` is), which pulls a term towards zero by about a tenth of its standard error. More than
                 4096 unknowns and equations are not solved, but averaged, with a warning.
@@ -210,6 +201,8 @@ class Sketch:
             c[:, 0] = 0
         if control and self._jets is None:
             raise ValueError("control needs the parameters, and this sketch keeps queries instead.")
+        raw = c.copy()
+        raw[:, 0] = seen.coefficients[:, 0]  # the first order is a size, too, where it is known
         apart = self._control(seen.query, c, at) if control and seen.query else np.zeros((len(at), *c.shape[1:]))
         powers = estimators.powers(self.directions, at, self.degree, interactions=seen.alone is not None)
         how, notes = [estimator.replace("_", " ")] * self.degree, []
@@ -228,16 +221,25 @@ class Sketch:
             rounding = float(np.finfo(seen.coefficients.dtype).eps)
             made = [self._fit(r, c[:, r - 1], at, rounding, fitted=r <= orders) for r in range(1, self.degree + 1)]
             fits, how = [fit for fit, _ in made], [text for _, text in made]
-            found = estimators.with_fits(powers, fits, self.space.dim)
+            averaged = [fit.residuals if fit.residuals.any() else c[:, r] for r, fit in enumerate(fits)]
+            left = np.stack(averaged, 1)  # of an order that is solved for, all of it
+            expected = sizes_along(self.directions, left, bool(seen.alone)).at(at)
+            found = estimators.with_fits(powers, fits, self.space.dim, expected)
         if first is not None and not seen.alone:
             apart[:, 0] += at @ first
         found = estimators.plus(found, apart)
         if seen.alone or first is not None:
             how[0] = "each coordinate run alone" if seen.alone else "the gradient given"
-        reference = known if seen.alone else None
-        used = estimators.significant(found, reference) if estimator == "auto" else np.ones(found.terms.shape, bool)
-        sizes = None if estimator in ("mean", "median_of_means") else self._sizes(seen, first, at)
-        prediction = predict_from(found, seen.baseline, known, z.ndim > 1, used, sizes, lowest=2 if seen.alone else 1)
+        used, lost = np.ones(found.terms.shape, bool), np.zeros_like(known)
+        if estimator == "auto":
+            used = estimators.significant(found, expected, known if seen.alone else None)
+            lost = (found.lost * ~used).sum(1)
+        fraction = np.abs(np.asarray(self.space.embed(at))).mean(1)
+        sizes = sizes_along(self.directions, raw, bool(seen.alone)).at(at)
+        size = None if estimator in ("mean", "median_of_means") else self._first_size(seen, first, at)
+        lowest = 2 if seen.alone else 1
+        missing, decays = truncation(found.terms, used, at, fraction, sizes, lost, size, lowest)
+        prediction = predict_from(found, seen.baseline, known, z.ndim > 1, used, missing, decays)
         asked = {"auto": self.degree, "kernel": self.degree, "least_squares": 1}.get(estimator, 0)  # orders to fit
         unfitted = [r for r in range(1, asked + 1) if self._too_costly(r)]
         if unfitted:
@@ -246,22 +248,20 @@ class Sketch:
             )
         return dataclasses.replace(prediction, warnings=(*prediction.warnings, *notes), how=tuple(how))
 
-    def _sizes(self, seen: Measured, gradient: np.ndarray | None, at: np.ndarray) -> np.ndarray | None:
-        """The size of the first order without cancellation, (B, Q), where it is known: what truncation is judged by.
+    def _first_size(self, seen: Measured, gradient: np.ndarray | None, at: np.ndarray) -> np.ndarray | None:
+        """The size of the first order without cancellation between coordinates, (B, Q), where it is known.
 
-        For interactions the largest coordinate does not count: alone it is exact. Small deletions bend less.
+        For interactions the largest coordinate does not count: alone it is exact.
         """
-        fraction = np.abs(np.asarray(self.space.embed(at))).mean(1)[:, None]
-        bend = np.minimum(1, np.sqrt(fraction / estimators.LARGE))
         if seen.alone:
             squares = np.stack([(at * own) ** 2 for own in seen.alone.coefficients[:, 0].T], -1)  # (B, q, Q)
-            return bend * estimators.INTERACTION * np.sqrt(np.maximum(squares.sum(1) - squares.max(1), 0))
+            return INTERACTION * np.sqrt(np.maximum(squares.sum(1) - squares.max(1), 0))
         if gradient is None:
             if not self._solves_first:
                 return None
             first = seen.coefficients[:, 0].astype(complex)
             gradient = self._interpolant(1, False).fit(first, np.eye(self.space.dim)).values
-        return bend * np.sqrt(at**2 @ gradient**2)
+        return np.sqrt(at**2 @ gradient**2)
 
     @property
     def _solves_first(self) -> bool:
@@ -363,37 +363,3 @@ class Sketch:
             effects = self._interpolant(1, False).fit(effects.astype(complex), np.eye(self.space.dim)).values
         size = (effects**2).sum(1)
         return size / size.mean() + 1e-6 if size.any() else np.ones_like(size)
-
-
-def slices(tree: Any) -> Iterator[Any]:
-    """A pytree with a long leading axis, a bounded part of it at a time."""
-    for start, stop in blocks(len(jax.tree.leaves(tree)[0]), LARGEST_BLOCK):
-        yield jax.tree.map(lambda c, a=start, b=stop: c[a:b], tree)
-
-
-def push(query: Callable, value: Any, parts: Iterable[Any]) -> np.ndarray:
-    """The query's coefficients (M, k+1, Q) along M jets (M, k, ...), given in parts, at parameters ``value``."""
-    run = jax.jit(jax.vmap(lambda jets: push_forward(query, jets, value=value)))
-    found, rows = [], 0
-    for part in parts:
-        count = len(jax.tree.leaves(part)[0])
-        if count < rows:  # filled up, so that one compiled program serves all parts
-            part = jax.tree.map(lambda c, rows=rows: np.resize(np.asarray(c), (rows, *c.shape[1:])), part)
-        rows = max(rows, count)
-        found.append(np.asarray(run(part))[:count])
-    c = np.concatenate(found)
-    if not np.isfinite(c).all():
-        raise FloatingPointError("the query's coefficients are not finite: is the query differentiable there?")
-    return c.reshape(*c.shape[:2], -1)
-
-
-def measured(query: Callable, parameters: Any, at_centre: Any, c: np.ndarray, alone: Alone | None = None) -> Measured:
-    """A query with its coefficients (m, k+1, Q) along the directions, and what it does along each coordinate alone."""
-    baseline = np.asarray(jax.jit(query)(parameters))
-    if alone is not None:
-        run = jax.jit(jax.vmap(jax.vmap(query)))
-        at_ends = np.concatenate([np.asarray(run(part)) for part in slices(alone.ends)])
-        own = push(query, at_centre, slices(alone.coefficients))
-        ends = at_ends.reshape(*alone.positions.shape, -1).astype(float) - own[0, 0]
-        alone = Alone(ends, own[:, 1:].astype(float), alone.positions)
-    return Measured(query, baseline, c[0, 0].real, c[:, 1:], alone)

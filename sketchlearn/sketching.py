@@ -18,8 +18,9 @@ from .directions import check_design, directions
 from .errors import check_count, check_degree, check_key
 from .failures import explanation
 from .keeping import InMemory, Kept, OnDisk, arguments_of
+from .measuring import measured, push
 from .meshes import check_mesh, spread
-from .querying import Sketch, measured, push
+from .querying import Sketch
 from .running import (
     affordable_block,
     centre_of,

@@ -206,7 +206,7 @@ def test_auto_uses_what_fits_prove_of_an_order_that_is_lost_in_noise():
     first = np.sqrt(np.mean((auto.terms[:, 0] - truth)[lost] ** 2))
     assert np.sqrt(np.mean((auto.change - truth)[lost] ** 2)) < 0.9 * first
     assert np.sqrt(np.mean((kernel.change - truth)[lost] ** 2)) > first
-    assert any("what fits explain of them is used in" in text for text in auto.warnings)
+    assert any("shrunk estimates of them are used in" in text for text in auto.warnings)
 
 
 def test_least_squares_solve_the_first_order_and_average_the_others():
@@ -256,8 +256,40 @@ def test_with_fits_of_nothing_is_the_mean():
     nothing = np.zeros((1, 1))
     fits = [sl.interpolation.Fitted(nothing, c[:, r], nothing, np.zeros(1, bool)) for r in range(2)]
     powers = estimators.powers(psi, z, 2)
-    for a, b in zip(estimators.with_fits(powers, fits, 4)[:2], estimators.mean(powers, c, 4)[:2], strict=True):
+    found = estimators.with_fits(powers, fits, 4, np.ones((1, 2, 1)))
+    for a, b in zip(found[:2], estimators.mean(powers, c, 4)[:2], strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_shrunk_counts_the_noisy_mean_by_the_share_that_is_expected_not_to_be_noise():
+    psi, z = draw(30, 4), np.ones((1, 4))
+    c = polynomial(4, 1)(psi)[:, None]
+    fits = [sl.interpolation.Fitted(np.full((1, 1), 0.5), c[:, 0], np.zeros((1, 1)), np.ones(1, bool))]
+    powers = estimators.powers(psi, z, 1)
+    error = estimators.standard_errors(estimators.with_fits(powers, fits, 4, np.ones((1, 1, 1))))
+    for ratio in (0.0, 0.5, 1.0, 7.0, 1e9):  # expected size over standard error
+        found = estimators.with_fits(powers, fits, 4, ratio * error)
+        share = ratio**2 / (1 + ratio**2)
+        np.testing.assert_allclose(found.shrunk, 0.5 + share * (found.terms - 0.5), rtol=1e-12)
+        np.testing.assert_allclose(found.lost, share * error**2, rtol=1e-12)  # the mean square of what remains
+    exact = [fits[0]._replace(residuals=np.zeros_like(c[:, 0]))]
+    found = estimators.with_fits(powers, exact, 4, np.zeros((1, 1, 1)))
+    np.testing.assert_array_equal(found.shrunk, found.terms)  # no noise, no share
+
+
+def test_an_order_is_used_if_it_is_expected_to_exceed_its_error_or_is_seen_to_be_there():
+    def used(terms, errors, expected, known=None):
+        covariance = np.diag(np.square(errors))[None, :, :, None]
+        found = estimators.Terms(np.array(terms, float)[None, :, None], covariance)
+        return estimators.significant(found, np.array(expected, float)[None, :, None], known)[0, :, 0].tolist()
+
+    assert used([1, 0.1], [0, 0.2], [1, 0.3]) == [True, True], "expected to be larger than the error"
+    assert used([1, 0.1], [0, 0.2], [1, 0.1]) == [True, False]
+    assert used([1, 0.7], [0, 0.2], [1, 0.1]) == [True, True], "three and a half errors, a fifth of the first order"
+    assert used([0.1, 0.7], [0, 0.2], [1, 0.1]) == [True, False], "nothing before says that it can be so large"
+    assert used([1, 0.5], [0, 0.2], [1, 0.1]) == [True, False], "chance may be two and a half errors"
+    assert used([1, 0.1, 0.1], [0, 0.2, 0], [1, 0.1, 1]) == [True, False, False], "no order after one that is lost"
+    assert used([0, 0.7], [9, 0.2], [0, 0.1], np.ones((1, 1))) == [True, True], "what is known stands before"
 
 
 def test_auto_drops_orders_noisier_than_decaying_terms_can_be_large():
@@ -278,20 +310,6 @@ def test_auto_drops_orders_noisier_than_decaying_terms_can_be_large():
     }
     assert error["auto"] <= 1.1 * min(error.values())
     assert error["auto"] < 0.2 * error["mean"]
-
-
-def test_truncation_grows_with_slowly_decaying_terms_and_sees_through_cancellation():
-    rate = estimators.DECAY
-    terms = np.array([[1.0, 0.1, 0.09], [1e-6, 0.1, 0.01], [1.0, 0.5, 0.1]])[:, :, None]
-    used = np.ones(terms.shape, bool)
-    missing, decays = estimators.truncation(terms, used)
-    # the largest of: the last term times its own rate 0.9, and the first times 0.9³
-    assert missing[0, 0] == pytest.approx(max(0.09 * 0.9, 1.0 * 0.9**3))
-    assert missing[1, 0] == pytest.approx(0.1 * rate**2)
-    assert missing[2, 0] == pytest.approx(rate**3)
-    assert decays.all()
-    assert estimators.truncation(terms, used, np.full((3, 1), 2.0))[0][1, 0] == pytest.approx(2 * rate**3)
-    assert not estimators.truncation(np.array([[[1.0], [2.0]]]), np.ones((1, 2, 1), bool))[1].any()
 
 
 def test_a_fit_that_would_cost_too_much_is_replaced_by_the_mean_and_said(monkeypatch):
@@ -335,12 +353,6 @@ def test_coordinates_are_scaled_only_where_their_first_order_is_free_of_noise():
         assert ("scaled by their first order" in how) == scaled, how
     kept = sl.sketch(train, sl.Examples(12), 2, 5, additive=True, queries={"q": lambda p: p.sum() ** 2}, progress=False)
     assert "scaled by their first order" in kept.predict("q", [0, 3], "kernel").how[1]
-
-
-def test_truncation_does_not_depend_on_the_unit_of_the_query():
-    terms, used = np.array([[0.0, 1.0]])[:, :, None], np.ones((1, 2, 1), bool)
-    for unit in (1.0, 1e-6, 1e6):
-        assert estimators.truncation(unit * terms, used)[0] == pytest.approx(unit)
 
 
 def test_directions_that_repeat_each_other_are_not_counted_twice():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sketchlearn as sl
-from sketchlearn import estimators, running
+from sketchlearn import estimators, running, truncation
 from sketchlearn.directions import directions
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -199,9 +199,13 @@ def test_with_one_candidate_every_direction_is_exact_and_the_series_is_the_leave
     missing = np.abs(ridge.without(i) - found.value)
     # the rest of a geometric series; its estimate assumes no faster decay than DECAY, so it is above
     np.testing.assert_allclose(missing, np.abs(exact[-1]) * leverage / (1 - leverage), rtol=1e-6)
-    assert leverage < estimators.DECAY
-    # the first term is known to 1e-11 (above), and is all that this depends on
-    np.testing.assert_allclose(found.truncation, np.abs(exact[0]) * estimators.DECAY**degree, rtol=1e-6)
+    # in one dimension typical sizes are the terms: they go on by their own ratio, and the first term by DECAY
+    assert leverage < truncation.DECAY
+    ratio = leverage * degree**2 / (degree**2 - 1)
+    typical = truncation.TYPICAL * np.abs(exact[-1]) * ratio * np.hypot(1, ratio)
+    own = np.abs(exact[0]) * np.sqrt(1 / 8 / truncation.LARGE) * truncation.DECAY**degree
+    # the terms are known to 1e-11 (above), and their ratio is taken of terms that are 1e-4 of the first
+    np.testing.assert_allclose(found.truncation, np.hypot(typical, own), rtol=1e-6)
     assert (found.truncation > missing).all()
 
 
@@ -372,10 +376,12 @@ def test_auto_drops_the_orders_that_are_noise_and_says_so():
     assert kernel.shrunk == 0
     assert kernel.change == pytest.approx(kernel.terms.sum(), rel=1e-14)
     assert auto.standard_error == pytest.approx(auto.standard_errors[0], rel=1e-14)  # the square root of a square
-    assert auto.truncation == pytest.approx(estimators.DECAY * abs(auto.terms[0]), rel=1e-9)  # no cancellation in it
+    # no cancellation in it, and all weights are moved: the first order, continued; what is lost is a hundred times less
+    own = truncation.DECAY * abs(auto.terms[0]) * truncation.unlike_directions(x[None])[0]
+    assert auto.truncation == pytest.approx(own, rel=1e-2)
     assert any(
-        "orders dropped because noise exceeds them, of 1 predictions: 1 at order 2, 1 at order 3; what fits explain "
-        "of them is used in 1" in w
+        "orders dropped because noise exceeds them, of 1 predictions: 1 at order 2, 1 at order 3; shrunk estimates "
+        "of them are used in 1" in w
         for w in auto.warnings
     )
     assert not any("dropped" in w for w in kernel.warnings)

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import sketchlearn as sl
-from sketchlearn.querying import Measured, Sketch
+from sketchlearn.measuring import Measured
+from sketchlearn.querying import Sketch
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "book" / "_data" / "delete_page.npz"

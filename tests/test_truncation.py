@@ -1,0 +1,171 @@
+"""What a prediction leaves out: typical sizes along directions, and a deletion's own terms continued."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from sketchlearn import truncation
+from sketchlearn.directions import directions
+
+
+def draw(m, q, key=0):
+    re, im = directions(key, np.arange(m), q)
+    return np.asarray(re, float) + 1j * np.asarray(im, float)
+
+
+def monomials(q, r):
+    return np.array(
+        [np.bincount(chosen, minlength=q) for chosen in itertools.combinations_with_replacement(range(q), r)]
+    )
+
+
+def values(powers, factors, z):
+    """``Σ_a factors_a z^a`` at rows z."""
+    return np.prod(z[:, None, :] ** powers, axis=2) @ factors
+
+
+def test_the_typical_size_is_the_mean_square_over_polynomials_of_random_signs():
+    q, r, rng = 4, 3, np.random.default_rng(0)
+    powers = monomials(q, r)
+    pure = powers.max(1) == r
+    # a mixed monomial counts by its multinomial coefficient, as in |z|^2r
+    ways = np.array([math.factorial(r) / np.prod([math.factorial(a) for a in p]) for p in powers])
+    weights = np.where(pure, 2.0, 0.3 * np.sqrt(ways))
+    z = rng.normal(size=(5, q))
+    signs = rng.choice([-1.0, 1.0], size=(20000, len(powers)))
+    brute = np.mean([values(powers, s * weights, z) ** 2 for s in signs], 0)
+    sizes = truncation.Sizes(np.array([[0.0], [0.0], [4.0]]), np.array([[0.0], [0.0], [0.09]]))
+    # a mean of 20,000 squares of near normal numbers is known to a hundredth
+    np.testing.assert_allclose(sizes.at(z)[:, 2, 0] ** 2, brute, rtol=0.05)
+
+
+@pytest.mark.parametrize(("q", "r"), [(5, 2), (4, 3), (3, 1), (1, 2)])
+def test_directions_tell_the_mean_squares_of_pure_and_of_mixed_coefficients(q, r):
+    rng, powers = np.random.default_rng(1), monomials(q, r)
+    pure = powers.max(1) == r
+    factors = np.where(pure, rng.normal(size=len(powers)), 0.5 * rng.normal(size=len(powers)))
+    psi = draw(60000, q)
+    c = np.zeros((60000, r, 1), complex)
+    c[:, r - 1, 0] = values(powers, factors, psi)
+    found = truncation.sizes_along(psi, c)
+    own = np.mean(factors[pure] ** 2)
+    # four per cent: what 60,000 directions leave of pure powers that are a small part of all
+    assert found.pure[r - 1, 0] == pytest.approx(own, rel=0.04)
+    # E|c|² of a monomial is a!(q-1)!/(q+r-1)!, and of (x·x)^r in all 1
+    squares = np.array([np.prod([math.factorial(a) for a in p]) for p in powers]) * factors**2
+    squares *= math.factorial(q - 1) / math.factorial(q + r - 1)
+    rest = squares[~pure].sum() / (1 - q / math.comb(q + r - 1, r)) if r > 1 and q > 1 else 0.0
+    assert found.mixed[r - 1, 0] == pytest.approx(rest, rel=0.05)  # a difference of two such estimates
+
+
+def test_the_share_of_pure_powers_is_estimated_without_bias_from_few_directions():
+    q, r, m = 6, 2, 8
+    powers, rng = monomials(q, r), np.random.default_rng(2)
+    factors = np.where(powers.max(1) == r, 1.0, 1.5) * rng.choice([-1.0, 1.0], size=len(powers))
+    found = []
+    for psi in draw(4000 * m, q).reshape(4000, m, q):
+        c = np.zeros((m, r, 1), complex)
+        c[:, 1, 0] = values(powers, factors, psi)
+        x = (psi[:, :, None].conj() ** r * c[:, 1][:, None]).real  # (m, q, 1)
+        pairs = (x.sum(0) ** 2 - (x**2).sum(0)).sum() / (m * (m - 1)) * math.comb(q + r - 1, r)
+        alone = truncation.sizes_along(psi, c).pure[1, 0] * q / math.comb(q + r - 1, r)
+        size = np.mean(np.abs(c[:, 1]) ** 2)
+        assert alone == pytest.approx(np.clip(pairs, 0, size), rel=1e-9, abs=1e-12 * size)  # clipped, and nothing else
+        found.append(pairs * math.comb(q + r - 1, r))
+    # Σ_j b_j² = 6, within three standard errors of the mean of 4,000
+    assert abs(np.mean(found) - q) < 3 * np.std(found) / math.sqrt(len(found))
+
+
+def test_interactions_have_no_pure_powers_and_are_nothing_at_one_coordinate():
+    psi = draw(50, 4)
+    c = np.ones((50, 3, 2), complex)
+    found = truncation.sizes_along(psi, c, interactions=True)
+    assert (found.pure[1:] == 0).all()
+    assert (found.pure[0] > 0).all()
+    single = found.at(np.eye(4)[:1])
+    assert (single[:, 1:] == 0).all()
+    assert (found.at(np.ones((1, 4)))[:, 1:] > 0).all()
+
+
+def test_typical_sizes_grow_with_the_order_th_power_of_the_deletion_and_with_the_unit():
+    psi = draw(30, 5)
+    c = np.random.default_rng(3).normal(size=(30, 3, 2)) + 0j
+    z = np.random.default_rng(4).normal(size=(2, 5))
+    size = truncation.sizes_along(psi, c).at(z)
+    twice = truncation.sizes_along(psi, 1e-6 * c).at(2 * z)
+    np.testing.assert_allclose(twice, 1e-6 * size * 2.0 ** np.arange(1, 4)[:, None], rtol=1e-12)
+
+
+def test_few_coordinates_or_nearly_all_are_unlike_directions():
+    q = 400
+    deleted = np.array([1, 2, 3, 12, 100, 400])
+    z = (np.arange(q) < deleted[:, None]).astype(float)
+    expected = np.sqrt(np.minimum(1, 3 / deleted + deleted / q))
+    np.testing.assert_allclose(truncation.unlike_directions(z), expected, rtol=1e-12)
+    np.testing.assert_allclose(truncation.unlike_directions(0.01 * z), expected, rtol=1e-12)
+    random = np.random.default_rng(5).choice([-1.0, 1.0], size=(50, q))
+    assert (truncation.unlike_directions(random) < 0.25).all(), "no sense in common"
+    assert np.isfinite(truncation.unlike_directions(np.zeros((1, q)))).all()
+
+
+def test_own_terms_are_continued_by_their_slowest_decay_and_see_through_cancellation():
+    rate = truncation.DECAY
+    terms = np.array([[1.0, 0.1, 0.09], [1e-6, 0.1, 0.01], [1.0, 0.5, 0.1]])[:, :, None]
+    used = np.ones(terms.shape, bool)
+    missing, decays = truncation.continued(terms, used)
+    # the largest of: the last term times its own rate 0.9, and the first times 0.9³
+    assert missing[0, 0] == pytest.approx(max(0.09 * 0.9, 1.0 * 0.9**3))
+    assert missing[1, 0] == pytest.approx(0.1 * rate**2)
+    assert missing[2, 0] == pytest.approx(rate**3)
+    assert decays.all()
+    assert truncation.continued(terms, used, 0.5, np.full((3, 1), 4.0))[0][1, 0] == pytest.approx(2 * rate**3)
+    assert not truncation.continued(np.array([[[1.0], [2.0]]]), np.ones((1, 2, 1), bool))[1].any()
+
+
+def left_out(sizes, z, lost=0.0, lowest=1, fraction=0.1):
+    """Truncation with own terms that say nothing."""
+    terms = np.zeros((len(z), len(sizes), 1))
+    sizes = np.tile(np.array(sizes, float)[None, :, None], (len(z), 1, 1))
+    return truncation.truncation(
+        terms, np.ones(terms.shape, bool), z, np.full(len(z), fraction), sizes, lost, lowest=lowest
+    )[0][:, 0]
+
+
+def test_typical_sizes_go_on_like_the_coefficients_of_a_logarithm():
+    z, x = np.ones((1, 50)), 0.4
+    sizes = [x**r / r for r in (1, 2, 3)]
+    following = math.hypot(x**4 / 4, x**4 / 4 * 3 / 4 * x)  # the next as it is, the one after by the same ratio
+    assert left_out(sizes, z)[0] == pytest.approx(truncation.TYPICAL * following, rel=1e-12)
+    assert left_out(sizes, z, lost=np.full((1, 1), 7.0))[0] == pytest.approx(
+        truncation.TYPICAL * math.sqrt(following**2 + 7), rel=1e-12
+    )
+
+
+def test_nothing_is_left_out_where_the_last_order_and_the_terms_are_nothing():
+    assert left_out([1.0, 0.2, 0.0], np.ones((1, 9)))[0] == 0
+
+
+def test_an_order_that_is_nothing_by_rounding_does_not_make_the_next_one_huge():
+    z = np.ones((1, 9))
+    assert left_out([1e-17, 1.0], z)[0] < 10
+    assert left_out([0.0, 1.0], z)[0] < 10
+
+
+def test_a_first_order_sketch_bends_with_the_root_of_the_fraction_and_one_coordinate_has_no_interactions():
+    z = np.ones((1, 9))
+    small, large = (left_out([1.0], z, fraction=f)[0] for f in (0.002, 0.2))
+    rate = truncation.DECAY
+    assert large == pytest.approx(truncation.TYPICAL * math.hypot(rate, rate**2), rel=1e-12)
+    assert small == pytest.approx(truncation.TYPICAL * math.hypot(0.1 * rate, 0.01 * rate**2), rel=1e-12)
+    assert left_out([1.0], np.eye(9)[:1], lowest=2)[0] == 0
+    assert left_out([1.0], z, lowest=2)[0] > 0
+
+
+def test_truncation_does_not_depend_on_the_unit_of_the_query():
+    terms, used, z = np.array([[0.3, 1.0]])[:, :, None], np.ones((1, 2, 1), bool), np.eye(3)[:1]
+    one = truncation.truncation(terms, used, z, np.ones(1), terms)[0]
+    for unit in (1e-6, 1e6):
+        found = truncation.truncation(unit * terms, used, z, np.ones(1), unit * terms)[0]
+        assert found == pytest.approx(unit * one)
