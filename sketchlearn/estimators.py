@@ -78,7 +78,9 @@ def mean(powers: np.ndarray, coefficients: np.ndarray, dim: int) -> Terms:
     return Terms(terms, covariance)
 
 
-def with_fits(powers: np.ndarray, fits: list[Fitted], dim: int, expected: np.ndarray) -> Terms:
+def with_fits(
+    powers: np.ndarray, fits: list[Fitted], dim: int, expected: np.ndarray, typical: np.ndarray | None = None
+) -> Terms:
     """Fits of every order, plus the mean over directions of what they leave; exact where a fit is.
 
     Where that mean is mostly noise, a share of it is better than all: ``shrunk`` is the fit, if it is proven, and
@@ -95,6 +97,7 @@ def with_fits(powers: np.ndarray, fits: list[Fitted], dim: int, expected: np.nda
         dim: q.
         expected: (B, k, Q), the S: how large what the fits leave is expected to be at the deletions; where they leave
             nothing, the order itself.
+        typical: (B, k, Q), the same as what ``lost`` is judged by, where that is another guess.
     """
     found = mean(powers, np.stack([fit.residuals for fit in fits], 1), dim)
     covariance = found.covariance.copy()
@@ -102,9 +105,12 @@ def with_fits(powers: np.ndarray, fits: list[Fitted], dim: int, expected: np.nda
         covariance[:, r, r] += fit.variance
     values = np.stack([fit.values for fit in fits], 1)
     terms, sure = found.terms + values, values * np.stack([fit.proven for fit in fits])
+    left = expected if typical is None else typical
     signal, noise = expected**2, np.maximum(np.einsum("brrq->brq", covariance), 0)
     share = np.divide(signal, signal + noise, out=np.ones_like(noise), where=noise > 0)
-    return Terms(terms, covariance, shrunk=sure + share * (terms - sure), lost=share * noise)
+    return Terms(
+        terms, covariance, shrunk=sure + share * (terms - sure), lost=share**2 * noise + (1 - share) ** 2 * left**2
+    )
 
 
 def median_of_means(powers: np.ndarray, coefficients: np.ndarray, dim: int, num_groups: int) -> Terms:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ._jax_compat import compiled_for_once
 from .controls import Alone
 from .running import LARGEST_BLOCK, blocks
 from .taylor.transform import push_forward
@@ -31,26 +32,35 @@ def slices(tree: Any) -> Iterator[Any]:
 
 def push(query: Callable, value: Any, parts: Iterable[Any]) -> np.ndarray:
     """The query's coefficients (M, k+1, Q) along M jets (M, k, ...), given in parts, at parameters ``value``."""
-    run = jax.jit(jax.vmap(lambda jets: push_forward(query, jets, value=value)))
-    found, rows = [], 0
-    for part in parts:
-        count = len(jax.tree.leaves(part)[0])
-        if count < rows:  # filled up, so that one compiled program serves all parts
-            part = jax.tree.map(lambda c, rows=rows: np.resize(np.asarray(c), (rows, *c.shape[1:])), part)
-        rows = max(rows, count)
-        found.append(np.asarray(run(part))[:count])
-    c = np.concatenate(found)
+    every = jax.vmap(lambda jets: push_forward(query, jets, value=value))
+    c = np.concatenate(list(_each(every, parts)))
     if not np.isfinite(c).all():
         raise FloatingPointError("the query's coefficients are not finite: is the query differentiable there?")
     return c.reshape(*c.shape[:2], -1)
 
 
+def _each(f: Callable, parts: Iterable[Any]) -> Iterator[np.ndarray]:
+    """``f`` of every part, compiled once for all: parts that are shorter than the first are filled up."""
+    parts = iter(parts)
+    part, following = next(parts), next(parts, None)
+    run = compiled_for_once(f, part) if following is None else jax.jit(f)
+    rows = 0
+    while part is not None:
+        count = len(jax.tree.leaves(part)[0])
+        rows = max(rows, count)
+        yield np.asarray(run(jax.tree.map(lambda c, rows=rows: _filled(c, rows), part)))[:count]
+        part, following = following, next(parts, None)
+
+
+def _filled(c: Any, rows: int) -> Any:
+    return c if len(c) == rows else np.resize(np.asarray(c), (rows, *c.shape[1:]))
+
+
 def measured(query: Callable, parameters: Any, at_centre: Any, c: np.ndarray, alone: Alone | None = None) -> Measured:
     """A query with its coefficients (m, k+1, Q) along the directions, and what it does along each coordinate alone."""
-    baseline = np.asarray(jax.jit(query)(parameters))
+    baseline = np.asarray(compiled_for_once(query, parameters)(parameters))
     if alone is not None:
-        run = jax.jit(jax.vmap(jax.vmap(query)))
-        at_ends = np.concatenate([np.asarray(run(part)) for part in slices(alone.ends)])
+        at_ends = np.concatenate(list(_each(jax.vmap(jax.vmap(query)), slices(alone.ends))))
         own = push(query, at_centre, slices(alone.coefficients))
         ends = at_ends.reshape(*alone.positions.shape, -1).astype(float) - own[0, 0]
         alone = Alone(ends, own[:, 1:].astype(float), alone.positions)

@@ -223,8 +223,10 @@ class Sketch:
             fits, how = [fit for fit, _ in made], [text for _, text in made]
             averaged = [fit.residuals if fit.residuals.any() else c[:, r] for r, fit in enumerate(fits)]
             left = np.stack(averaged, 1)  # of an order that is solved for, all of it
-            expected = sizes_along(self.directions, left, bool(seen.alone)).at(at)
-            found = estimators.with_fits(powers, fits, self.space.dim, expected)
+            scales = self._scales if self.alone or self._solves_first else None
+            expected = sizes_along(self.directions, left, bool(seen.alone), scales).at(at)
+            typical = sizes_along(self.directions, left, bool(seen.alone)).at(at)
+            found = estimators.with_fits(powers, fits, self.space.dim, expected, typical)
         if first is not None and not seen.alone:
             apart[:, 0] += at @ first
         found = estimators.plus(found, apart)

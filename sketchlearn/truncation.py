@@ -27,56 +27,71 @@ class Sizes(NamedTuple):
     """The mean square of every order over deletions of one length, in two parts.
 
     Attributes:
-        pure: (k, Q), of the coefficient of ``z_j^r``, mean over the coordinates j; of order one all is pure.
-        mixed: (k, Q), of the rest, for deletions of length one.
+        pure: (k, Q), of the coefficients of ``z_j^r``; of order one all is pure.
+        mixed: (k, Q), of the rest.
+        scales: (q,), how much coordinates are expected to matter beside one another, squared.
     """
 
     pure: np.ndarray
     mixed: np.ndarray
+    scales: np.ndarray
 
     def at(self, z: np.ndarray) -> np.ndarray:
         """The typical size of every order at coordinates z (B, q): (B, k, Q).
 
-        ``S_r(z)² = pure_r Σ_j z_j^2r + mixed_r (|z|^2r - Σ_j z_j^2r)``: what P_r(z)² is in the mean over polynomials
-        whose coefficients have random signs, all coordinates alike.
+        ``S_r(z)² = pure_r Σ_j (s_j z_j²)^r + mixed_r [(Σ_j s_j z_j²)^r - Σ_j (s_j z_j²)^r]``: what P_r(z)² is in the
+        mean over polynomials whose coefficients have random signs, and sizes by the scales of their coordinates.
         """
-        squares, orders = z * z, range(1, len(self.pure) + 1)
+        squares, orders = z * z * self.scales, range(1, len(self.pure) + 1)
         alone = np.stack([(squares**r).sum(1) for r in orders], 1)[..., None]
         every = np.stack([squares.sum(1) ** r for r in orders], 1)[..., None]
         return np.sqrt(alone * self.pure + np.maximum(every - alone, 0) * self.mixed)
 
 
-def sizes_along(psi: np.ndarray, coefficients: np.ndarray, interactions: bool = False) -> Sizes:
+def sizes_along(
+    psi: np.ndarray, coefficients: np.ndarray, interactions: bool = False, scales: np.ndarray | None = None
+) -> Sizes:
     """How large the orders are along directions, and how much of it the pure powers ``z_j^r`` are.
 
     ``E|c_r|² = C Σ_j b_j² + rest`` with ``C = E|ψ_j|^2r = 1 / C(q+r-1, r)`` and b_j the coefficient of ``z_j^r``, for
     different monomials are orthogonal. ``E Re[conj(ψ_j)^r c_r] = C b_j``, so pairs of different directions estimate
-    ``Σ_j b_j²`` without bias.
+    ``Σ_j b_j²`` without bias. And ``E (Σ_j s_j |ψ_j|²)^r = C h_r(s)``, the sum of all monomials of degree r.
 
     Args:
         psi: (m, q) complex, independent and uniform on the unit sphere.
         coefficients: (m, k, Q) complex.
         interactions: whether there are no pure powers above order one.
+        scales: (q,), as in :class:`Sizes`; all alike if not given.
     """
-    m, k, _ = coefficients.shape
-    q = psi.shape[1]
+    k, q = coefficients.shape[1], psi.shape[1]
+    scales = np.ones(q) if scales is None else scales
+    sums = [(scales**r).sum() for r in range(1, k + 1)]
+    complete = [1.0]  # r h_r = Σ_i p_i h_{r-i}
+    for r in range(1, k + 1):
+        complete.append(sum(sums[i - 1] * complete[r - i] for i in range(1, r + 1)) / r)
     pure, mixed = [], []
     for r in range(1, k + 1):
         c, one = coefficients[:, r - 1], 1 / math.comb(q + r - 1, r)
         size = (c.real**2 + c.imag**2).mean(0)
-        if r == 1 or q == 1:
-            alone = np.zeros_like(size) if interactions and r > 1 else size
-        elif interactions:
+        if r > 1 and interactions:
             alone = np.zeros_like(size)
+        elif r == 1 or q == 1:
+            alone = size
         else:
-            powers = psi**r
-            sums = powers.real.T @ c.real + powers.imag.T @ c.imag  # Σ_i Re[conj(ψ_ij)^r c_i], (q, Q)
-            own = (powers.real**2).sum(1) @ c.real**2 + (powers.imag**2).sum(1) @ c.imag**2
-            own += 2 * (powers.real * powers.imag).sum(1) @ (c.real * c.imag)  # a direction paired with itself
-            alone = np.clip(((sums**2).sum(0) - own) / (m * (m - 1)) / one, 0, size)
-        pure.append(alone / (q * one))
-        mixed.append((size - alone) / (1 - q * one) if r > 1 and q > 1 else np.zeros_like(size))
-    return Sizes(np.array(pure), np.array(mixed))
+            alone = np.clip(_squares_of_pure(psi**r, c) / one, 0, size)
+        pure.append(alone / (one * sums[r - 1]))
+        rest = one * (complete[r] - sums[r - 1])
+        mixed.append((size - alone) / rest if r > 1 and q > 1 else np.zeros_like(size))
+    return Sizes(np.array(pure), np.array(mixed), scales)
+
+
+def _squares_of_pure(powers: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """``Σ_j (E Re[conj(ψ_j)^r c])²`` without bias from powers ``ψ_ij^r`` (m, q) and coefficients (m, Q): (Q,)."""
+    m = len(c)
+    re, im = np.ascontiguousarray(powers.real), np.ascontiguousarray(powers.imag)
+    sums = re.T @ c.real + im.T @ c.imag  # (q, Q)
+    own = (re * re).sum(1) @ c.real**2 + (im * im).sum(1) @ c.imag**2 + 2 * (re * im).sum(1) @ (c.real * c.imag)
+    return ((sums**2).sum(0) - own) / (m * (m - 1))  # without what a direction is paired with itself
 
 
 def unlike_directions(z: np.ndarray) -> np.ndarray:

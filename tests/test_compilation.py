@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import sketchlearn as sl
+from sketchlearn import _jax_compat as compat
+from sketchlearn import measuring
 
 BEGIN = "import jax, jax.numpy as jnp\n"
 
@@ -60,3 +62,44 @@ def test_the_gauss_newton_product_of_a_vector_of_zeros_is_zero():
     problem = sl.Problem(loss, 1000, trained, outputs=outputs, output_loss=experiment.output_loss)
     product = jax.jit(lambda theta: problem.gauss_newton_product(theta, jnp.zeros_like(theta)))
     assert not np.asarray(product(problem.flat)).any()
+
+
+def compiled_with(monkeypatch):
+    """The options of every compilation from now on."""
+    options, compile_ = [], jax.stages.Lowered.compile
+
+    def recorded(self, compiler_options=None, **more):
+        options.append(compiler_options)
+        return compile_(self, compiler_options, **more)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", recorded)
+    return options
+
+
+def test_a_query_is_compiled_quickly_and_has_the_same_coefficients(monkeypatch):
+    def query(p):
+        return jax.nn.log_softmax(jnp.tanh(p["a"] @ p["b"]) / jnp.sqrt(1 + jnp.sum(p["b"] ** 2)))
+
+    rng = np.random.default_rng(0)
+    value = {"a": rng.normal(size=(5, 4)), "b": rng.normal(size=4)}
+    jets = {
+        n: 0.1 * (rng.normal(size=(8, 3, *v.shape)) + 1j * rng.normal(size=(8, 3, *v.shape))) for n, v in value.items()
+    }
+    options = compiled_with(monkeypatch)
+    quick = measuring.push(query, value, [jets])
+    assert options == [compat.QUICK_OPTIONS[0]] or options[:2] == list(compat.QUICK_OPTIONS)  # the second on JAX 0.12
+    well = np.asarray(jax.jit(jax.vmap(lambda j: sl.taylor.push_forward(query, j, value=value)))(jets))
+    # another order of a few dozen additions in float64
+    np.testing.assert_allclose(quick, well.reshape(quick.shape), rtol=1e-12, atol=1e-14)
+    halves = [{n: j[part] for n, j in jets.items()} for part in (slice(0, 5), slice(5, 8))]
+    np.testing.assert_allclose(measuring.push(query, value, halves), quick, rtol=1e-12, atol=1e-14)
+
+
+def test_what_runs_long_is_compiled_well_and_unknown_options_are_left_out(monkeypatch):
+    options = compiled_with(monkeypatch)
+    monkeypatch.setattr(compat, "QUICK_FLOPS", 1e3)
+    assert compat.compiled_for_once(lambda a: a @ a, jnp.ones((20, 20)))(jnp.ones((20, 20)))[0, 0] == 20
+    assert options == [None]
+    monkeypatch.setattr(compat, "QUICK_OPTIONS", ({"xla_no_such_option": "1"},))
+    assert compat.compiled_for_once(lambda a: a @ a, jnp.ones((2, 2)))(jnp.ones((2, 2)))[0, 0] == 2
+    assert options[1:] == [{"xla_no_such_option": "1"}, None]

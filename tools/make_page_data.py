@@ -22,6 +22,7 @@ import numpy as np
 import sketchlearn as sl
 from sketchlearn.measuring import Measured
 from sketchlearn.querying import Sketch
+from sketchlearn.truncation import sizes_along
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "book" / "_data" / "delete_page.npz"
@@ -145,7 +146,8 @@ def derived(sketch: Sketch) -> dict[str, np.ndarray]:
 
     Order one is solved for: a gradient. The fit of order r > 1 at z is ``Σ_i Re[conj(β_ir) (ψ_i · z)^r]``, or where the
     scaled kernel fits better ``Σ_i Re[conj(β_ir) ((ψ_i · S z)^r + bonus_r Σ_j (s_j ψ_ij z_j)^r)]`` with S the squared
-    scales s; what it leaves of ``c_ir`` are the residuals.
+    scales s; what it leaves of ``c_ir`` are the residuals. ``sizes`` are those of the residuals (scaled, and
+    not) and of all.
     """
     seen = sketch.queries[QUERY]
     c = seen.coefficients.astype(complex)
@@ -164,7 +166,11 @@ def derived(sketch: Sketch) -> dict[str, np.ndarray]:
         bonus.append(sketch._interpolant(r, True).bonus)
         betas = [_weights_of(sketch._interpolant(r, s), c[:, r - 1]) for s in (False, True)]
         fits.append(np.where(use, betas[1], betas[0]))
+    whole = sizes_along(sketch.directions, c)
+    rest = np.concatenate([c[:, :1], np.stack(residuals, 1)], 1)
+    expected, left = (sizes_along(sketch.directions, rest, scales=s) for s in (sketch._scales, None))
     return {
+        "sizes": np.stack([[of.pure, of.mixed] for of in (expected, left, whole)]),
         "gradient": first.fit(c[:, 0], eye, rounding).values,
         "scales": sketch._scales,
         "scaled": np.array(scaled),
@@ -220,6 +226,7 @@ def page_data(kept: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, 
         "shares": SHARES.tolist(),
         "baseline": array(kept["baseline"]),
         "truth": array(kept["truth"]),
+        "sizes": array(d["sizes"]),
         "gradient": array(d["gradient"]),
         "scales": array(d["scales"]),
         "scaled": d["scaled"].tolist(),

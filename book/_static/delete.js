@@ -5,8 +5,8 @@
 "use strict";
 
 var sketchlearnDelete = (function () {
-  // estimators.py: what the size of the orders left out is judged by
-  var DECAY = 0.8, LARGE = 0.2, NORMAL_95 = 1.959963984540054;
+  // estimators.py: from how many standard errors on a term is there; truncation.py: what is left out is judged by these
+  var CLEAR = 3, TYPICAL = 1.35, FEW = 3, DECAY = 0.8, LARGE = 0.2, FASTEST = 2, NORMAL_95 = 1.959963984540054;
 
   function decode(packed) {
     var raw = atob(packed.base64), bytes = new Uint8Array(raw.length);
@@ -27,6 +27,7 @@ var sketchlearnDelete = (function () {
   function predictor(data) {
     var q = data.units.length, m = data.numDirections, k = data.degree, Q = data.tests.length;
     var psi = decode(data.directions), fits = decode(data.fits), left = decode(data.residuals);
+    var sizes = decode(data.sizes);  // (of what fits leave, scaled; unscaled; of all), (pure, mixed), order, test
     var gradient = decode(data.gradient), scales = decode(data.scales), baseline = decode(data.baseline);
     var length = data.units.map(function (u) { return Math.sqrt(u.names.length); });
 
@@ -72,17 +73,33 @@ var sketchlearnDelete = (function () {
       return out;
     }
 
+    // The typical size of every order at a deletion, of a test
+    function typical(which, sums, t) {
+      return Array.from(sums, function (alone, r) {
+        var pure = sizes[(2 * which * k + r) * Q + t], mixed = sizes[((2 * which + 1) * k + r) * Q + t];
+        return Math.sqrt(alone * pure + Math.max(0, Math.pow(sums[0], r + 1) - alone) * mixed);
+      });
+    }
+
     function moments(ticked) {
-      var z = new Float64Array(q), scaled = new Float64Array(q), deleted = 0;
+      var z = new Float64Array(q), scaled = new Float64Array(q), deleted = 0, total = 0;
+      var plainSums = new Float64Array(k), scaledSums = new Float64Array(k), fourth = 0;  // of z^2r, and scaled
       for (var j = 0; j < q; j++) {
         if (!ticked[j]) continue;
         z[j] = length[j];
         scaled[j] = length[j] * scales[j];
         deleted += data.units[j].names.length;
+        total += z[j];
+        fourth += Math.pow(z[j], 4);
+        for (var r = 0; r < k; r++) {
+          plainSums[r] += Math.pow(z[j] * z[j], r + 1);
+          scaledSums[r] += Math.pow(z[j] * scaled[j], r + 1);
+        }
       }
+      var square = plainSums[0], few = fourth ? FEW * fourth / (square * square) + total * total / (q * square) : 1;
       var plain = powers(z), other = powers(scaled), pure = purePowers(scaled), tests = [];
       for (var i = 0; i < m; i++) {
-        for (var r = 2; r <= k; r++) {
+        for (r = 2; r <= k; r++) {
           for (var part = 0; part < 2; part++) {
             var at = 2 * (i * k + r - 1) + part;
             other[at] += data.bonus[r - 2] * pure[at];
@@ -90,7 +107,7 @@ var sketchlearnDelete = (function () {
         }
       }
       for (var t = 0; t < Q; t++) {
-        var terms = new Float64Array(k), shrunk = new Float64Array(k), size = 0, covariance = [], each = [];
+        var terms = new Float64Array(k), sure = new Float64Array(k), size = 0, covariance = [], each = [];
         for (j = 0; j < q; j++) {
           var moved = z[j] * gradient[j * Q + t];
           terms[0] += moved;  // order one, solved for: g.z
@@ -108,7 +125,7 @@ var sketchlearnDelete = (function () {
           }
           for (i = 0; i < m; i++) u[i] -= mean;
           terms[r - 1] = fit + mean;
-          shrunk[r - 1] = data.proven[r - 2][t] ? fit : 0;
+          sure[r - 1] = data.proven[r - 2][t] ? fit : 0;
           each.push(u);
         }
         for (var a = 0; a < k; a++) {
@@ -120,49 +137,61 @@ var sketchlearnDelete = (function () {
             covariance[a][b] = sum / m / (m - 1);
           }
         }
-        tests.push({terms: terms, shrunk: shrunk, covariance: covariance, size: Math.sqrt(size)});
+        tests.push({
+          terms: terms, sure: sure, covariance: covariance, size: Math.sqrt(size),
+          expected: typical(0, scaledSums, t), left: typical(1, plainSums, t), whole: typical(2, plainSums, t)
+        });
       }
-      return {tests: tests, deleted: deleted, fraction: deleted / data.numExamples};
+      return {
+        tests: tests, deleted: deleted, fraction: deleted / data.numExamples, unlike: Math.sqrt(Math.min(1, few))
+      };
     }
 
     function at(found, share) {
       var bend = Math.min(1, Math.sqrt(found.fraction * share / LARGE));
       return found.tests.map(function (test, t) {
-        var terms = [], errors = [], used = [], fits = [], largest = 0, ok = true, change = 0, variance = 0, count = 0;
+        var terms = [], errors = [], used = [], shrunk = [], before = 0, ok = true, change = 0, variance = 0;
+        var count = 0, lost = 0;
         for (var r = 0; r < k; r++) {
           var factor = Math.pow(share, r + 1);
           terms.push(test.terms[r] * factor);
           errors.push(Math.sqrt(Math.max(0, test.covariance[r][r])) * factor);
-          // an order is used if it exceeds its error, and if that is below a quarter of the largest term so far
-          var size = Math.abs(terms[r]);
-          largest = Math.max(largest, size);
-          if (r) ok = ok && size >= errors[r] && errors[r] <= largest / 4;
+          // an order is used if it is expected to exceed its error; or if it does so three times, and could be so large
+          var size = Math.abs(terms[r]), expected = test.expected[r] * factor, noise = errors[r] * errors[r];
+          if (r) ok = ok && (errors[r] <= expected || (size >= CLEAR * errors[r] && errors[r] <= before / 4));
+          before = Math.max(before, size);
           used.push(ok);
+          // else what its fit explains, and the share of the rest that is expected not to be noise
+          var part = noise ? expected * expected / (expected * expected + noise) : 1, sure = test.sure[r] * factor;
+          shrunk.push(sure + part * (terms[r] - sure));
           if (ok) count++;
-          fits.push(test.shrunk[r] * factor);  // of an order lost in noise, what its fit explains
-          change += ok ? terms[r] : fits[r];
+          else lost += part * part * noise + Math.pow((1 - part) * test.left[r] * factor, 2);
+          change += ok ? terms[r] : shrunk[r];
         }
         for (var a = 0; a < k; a++) {
           for (var b = 0; b < k; b++) {
             if (used[a] && used[b]) variance += test.covariance[a][b] * Math.pow(share, a + b + 2);
           }
         }
-        // what is left out: the used terms, continued by one order
-        var last = Math.abs(terms[count - 1]), before = count > 1 ? Math.abs(terms[count - 2]) : 0;
-        var decays = count < 2 || last < before || last === 0, rate = DECAY;
-        if (count > 1 && last > DECAY * before) rate = Math.min(before > 0 ? last / before : last, 1);
-        var truncation = 0;
+        // what is left out: the used terms, continued by one order, and the typical sizes, by two
+        var last = Math.abs(terms[count - 1]), previous = count > 1 ? Math.abs(terms[count - 2]) : 0;
+        var decays = count < 2 || last < previous || last === 0, rate = DECAY, own = 0;
+        if (count > 1 && last > DECAY * previous) rate = Math.min(previous > 0 ? last / previous : 1, 1);
         for (r = 0; r < count; r++) {
           size = Math.abs(terms[r]);
-          if (!r) size = Math.max(size, bend * share * test.size);
-          truncation = Math.max(truncation, size * Math.pow(rate, count - r));
+          if (!r) size = bend * Math.max(size, share * test.size);
+          own = Math.max(own, size * Math.pow(rate, count - r));
         }
+        var next = test.whole[k - 1] * Math.pow(share, k), one = test.whole[k - 2] * Math.pow(share, k - 1);
+        var ratio = Math.min((one > 0 ? next / one : DECAY) * k * k / (k * k - 1), FASTEST);
+        var ahead = Math.pow(next * ratio, 2) * (1 + Math.pow(Math.min(ratio, 1), 2));
+        var truncation = Math.hypot(TYPICAL * Math.sqrt(lost + ahead), found.unlike * own);
         var error = Math.sqrt(Math.max(0, variance)), width = NORMAL_95 * Math.hypot(error, truncation);
         var value = baseline[t] + change;
         return {
           test: data.tests[t], baseline: baseline[t], value: value, change: change, terms: terms,
-          standardErrors: errors, standardError: error, truncation: truncation, used: used, fits: fits, decays: decays,
-          low: value - width, high: value + width
+          standardErrors: errors, standardError: error, truncation: truncation, used: used, shrunk: shrunk,
+          decays: decays, low: value - width, high: value + width
         };
       });
     }
@@ -455,7 +484,7 @@ if (typeof document !== "undefined") (function () {
             real === null ? cell("\u2013") : cell(loss(real), real, {"class": "real"})
           ].concat(p.terms.map(function (term, r) {
             var text = signed(term) + (r ? " \u00b1 " + loss(p.standardErrors[r]) : "");
-            if (!p.used[r]) text = "(" + text + ")" + (p.fits[r] ? "\n" + signed(p.fits[r]) : "");
+            if (!p.used[r]) text = "(" + text + ")" + (p.shrunk[r] ? "\n" + signed(p.shrunk[r]) : "");
             return cell(text, term + " " + p.standardErrors[r]);
           })));
         }))
