@@ -188,12 +188,12 @@ def compile_spans(spans: list[tuple[float, float]]) -> Callable[[], None]:
     return lambda: jax.monitoring.unregister_event_duration_listener(heard)
 
 
-def compiled_for_once(f: Callable, *args: Any) -> Callable:
-    """``f`` compiled for a single call with ``args``: quickly, if that call will take less time than compiling well."""
+def compiled_for(calls: float, f: Callable, *args: Any) -> Callable:
+    """``f`` compiled for ``args``: quickly, if that many calls will take less time than compiling well."""
     lowered = jax.jit(f).lower(*args)
     if jax.default_backend() == "cpu":
         cost = lowered.cost_analysis()
-        if cost and cost.get("flops", math.inf) < QUICK_FLOPS:
+        if cost and calls * cost.get("flops", math.inf) < QUICK_FLOPS:
             for options in QUICK_OPTIONS:
                 try:
                     return lowered.compile(compiler_options=options)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ._jax_compat import compiled_for_once
+from ._jax_compat import compiled_for
 from .controls import Alone
 from .running import LARGEST_BLOCK, blocks
 from .taylor.transform import push_forward
@@ -30,38 +30,57 @@ def slices(tree: Any) -> Iterator[Any]:
         yield jax.tree.map(lambda c, a=start, b=stop: c[a:b], tree)
 
 
-def push(query: Callable, value: Any, parts: Iterable[Any]) -> np.ndarray:
-    """The query's coefficients (M, k+1, Q) along M jets (M, k, ...), given in parts, at parameters ``value``."""
-    every = jax.vmap(lambda jets: push_forward(query, jets, value=value))
-    c = np.concatenate(list(_each(every, parts)))
-    if not np.isfinite(c).all():
-        raise FloatingPointError("the query's coefficients are not finite: is the query differentiable there?")
-    return c.reshape(*c.shape[:2], -1)
+class InParts:
+    """A function of arrays with a long leading axis, called for one part after the other.
 
+    It is compiled for the first part. Shorter ones are filled up, longer ones compiled for again.
+    """
 
-def _each(f: Callable, parts: Iterable[Any]) -> Iterator[np.ndarray]:
-    """``f`` of every part, compiled once for all: parts that are shorter than the first are filled up."""
-    parts = iter(parts)
-    part, following = next(parts), next(parts, None)
-    run = compiled_for_once(f, part) if following is None else jax.jit(f)
-    rows = 0
-    while part is not None:
+    def __init__(self, f: Callable, total: int):
+        self.f, self.total = f, total
+        self.run: Callable | None = None
+        self.rows = 0
+
+    def __call__(self, part: Any, *fixed: Any) -> np.ndarray:
+        """``f(part, *fixed)``, without what was filled up."""
         count = len(jax.tree.leaves(part)[0])
-        rows = max(rows, count)
-        yield np.asarray(run(jax.tree.map(lambda c, rows=rows: _filled(c, rows), part)))[:count]
-        part, following = following, next(parts, None)
+        if self.run is None or count > self.rows:
+            self.run, self.rows = compiled_for(self.total / count, self.f, part, *fixed), count
+        elif count < self.rows:
+            part = jax.tree.map(lambda c: np.resize(np.asarray(c), (self.rows, *c.shape[1:])), part)
+        return np.asarray(self.run(part, *fixed))[:count]
 
 
-def _filled(c: Any, rows: int) -> Any:
-    return c if len(c) == rows else np.resize(np.asarray(c), (rows, *c.shape[1:]))
+def along(query: Callable, total: int) -> Callable[[Any, Any], np.ndarray]:
+    """What pushes jets (M, k, ...) at given parameters through the query: its coefficients (M, k+1, Q).
+
+    For ``total`` jets in all, a part at a time.
+    """
+    run = InParts(jax.vmap(lambda jets, value: push_forward(query, jets, value=value), (0, None)), total)
+
+    def pushed(part: Any, value: Any) -> np.ndarray:
+        c = run(part, value)
+        if not np.isfinite(c).all():
+            raise FloatingPointError("the query's coefficients are not finite: is the query differentiable there?")
+        return c.reshape(*c.shape[:2], -1)
+
+    return pushed
+
+
+def push(query: Callable, value: Any, parts: Iterable[Any], total: int) -> np.ndarray:
+    """The query's coefficients (M, k+1, Q) along M = ``total`` jets (M, k, ...) in parts, at parameters ``value``."""
+    pushed = along(query, total)
+    return np.concatenate([pushed(part, value) for part in parts])
 
 
 def measured(query: Callable, parameters: Any, at_centre: Any, c: np.ndarray, alone: Alone | None = None) -> Measured:
     """A query with its coefficients (m, k+1, Q) along the directions, and what it does along each coordinate alone."""
-    baseline = np.asarray(compiled_for_once(query, parameters)(parameters))
+    baseline = np.asarray(compiled_for(1, query, parameters)(parameters))
     if alone is not None:
-        at_ends = np.concatenate(list(_each(jax.vmap(jax.vmap(query)), slices(alone.ends))))
-        own = push(query, at_centre, slices(alone.coefficients))
+        q = len(alone.positions)
+        ends_of = InParts(jax.vmap(jax.vmap(query)), q)
+        at_ends = np.concatenate([ends_of(part) for part in slices(alone.ends)])
+        own = push(query, at_centre, slices(alone.coefficients), q)
         ends = at_ends.reshape(*alone.positions.shape, -1).astype(float) - own[0, 0]
         alone = Alone(ends, own[:, 1:].astype(float), alone.positions)
     return Measured(query, baseline, c[0, 0].real, c[:, 1:], alone)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -113,15 +113,12 @@ class Sketch:
         if id(query) in self._measured and self._measured[id(query)].query is query:
             return self._measured[id(query)]
         check_query(query, self.parameters)
-        c = self._push(query, self._parts())
+        c = push(query, self.parameters_at_centre, self._parts(), self.num_directions)
         seen = measured(query, self.parameters, self.parameters_at_centre, c, self.alone)
         if len(self._measured) >= 64:
             self._measured.pop(next(iter(self._measured)))
         self._measured[id(query)] = seen
         return seen
-
-    def _push(self, query: Callable, parts: Iterable[Any]) -> np.ndarray:
-        return push(query, self.parameters_at_centre, parts)
 
     @functools.cached_property
     def directions(self) -> np.ndarray:
@@ -295,11 +292,12 @@ class Sketch:
                 "control needs the first order of the parameters, which is exact once twice the directions "
                 f"({self.num_directions}) reach the coordinates ({self.space.dim}), or in an additive sketch."
             )
-        there = self._push(query, slices(jax.tree.map(alone, first)))[:, 1:].astype(float)
+        centre = self.parameters_at_centre
+        there = push(query, centre, slices(jax.tree.map(alone, first)), len(at))[:, 1:].astype(float)
         firsts = (jax.tree.map(lambda a: alone(np.asarray(a)[:, 0]), part) for part in self._parts())
-        along = self._push(query, firsts)[:, 1:]
+        along = push(query, centre, firsts, self.num_directions)[:, 1:]
         if self.alone:  # interactions of the control, too
-            only = self._push(query, slices(jax.tree.map(alone, own)))[:, 1:].astype(float)
+            only = push(query, centre, slices(jax.tree.map(alone, own)), self.space.dim)[:, 1:].astype(float)
             for r in range(1, self.degree + 1):
                 along[:, r - 1] -= (self.directions**r) @ only[:, r - 1]
                 there[:, r - 1] -= (at**r) @ only[:, r - 1]

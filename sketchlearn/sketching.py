@@ -18,7 +18,7 @@ from .directions import check_design, directions
 from .errors import check_count, check_degree, check_key
 from .failures import explanation
 from .keeping import InMemory, Kept, OnDisk, arguments_of
-from .measuring import measured, push
+from .measuring import along, measured
 from .meshes import check_mesh, spread
 from .querying import Sketch
 from .running import (
@@ -163,13 +163,14 @@ def sketch(
         width,
         abreast=None if mesh is None else 1,
     )
+    pushed = {name: along(query, m) for name, query in (queries or {}).items()}
     for start, stop, (at_centre, block) in found:
         if mesh is not None:  # copied from the mesh, whose devices nothing afterwards has to know
             at_centre = jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), at_centre)
         check_parameters(at_centre, why=lambda: explanation(train, base))
         jets = cut(block, stop - start)
         check_jets(jets, start, at_fault)
-        measurements = {name: push(query, at_centre, [jets]) for name, query in (queries or {}).items()}
+        measurements = {name: through(jets, at_centre) for name, through in pushed.items()}
         keep.put(start, stop, measurements or jets)
 
     def finish() -> tuple[Any, Any, Alone | None]:

@@ -86,20 +86,22 @@ def test_a_query_is_compiled_quickly_and_has_the_same_coefficients(monkeypatch):
         n: 0.1 * (rng.normal(size=(8, 3, *v.shape)) + 1j * rng.normal(size=(8, 3, *v.shape))) for n, v in value.items()
     }
     options = compiled_with(monkeypatch)
-    quick = measuring.push(query, value, [jets])
-    assert options == [compat.QUICK_OPTIONS[0]] or options[:2] == list(compat.QUICK_OPTIONS)  # the second on JAX 0.12
-    well = np.asarray(jax.jit(jax.vmap(lambda j: sl.taylor.push_forward(query, j, value=value)))(jets))
-    # another order of a few dozen additions in float64
-    np.testing.assert_allclose(quick, well.reshape(quick.shape), rtol=1e-12, atol=1e-14)
-    halves = [{n: j[part] for n, j in jets.items()} for part in (slice(0, 5), slice(5, 8))]
-    np.testing.assert_allclose(measuring.push(query, value, halves), quick, rtol=1e-12, atol=1e-14)
+    with jax.enable_x64(True):
+        quick = measuring.push(query, value, [jets], 8)
+        assert options == [compat.QUICK_OPTIONS[0]] or options[:2] == list(compat.QUICK_OPTIONS)  # the latter: JAX 0.12
+        well = jax.jit(jax.vmap(lambda j: sl.taylor.push_forward(query, j, value=value)))(jets)
+        halves = [{n: j[part] for n, j in jets.items()} for part in (slice(0, 5), slice(5, 8))]
+        in_parts = measuring.push(query, value, halves, 8)
+    # a few dozen additions in float64, in another order
+    np.testing.assert_allclose(quick, np.asarray(well).reshape(quick.shape), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(in_parts, quick, rtol=1e-12, atol=1e-14)
 
 
 def test_what_runs_long_is_compiled_well_and_unknown_options_are_left_out(monkeypatch):
     options = compiled_with(monkeypatch)
     monkeypatch.setattr(compat, "QUICK_FLOPS", 1e3)
-    assert compat.compiled_for_once(lambda a: a @ a, jnp.ones((20, 20)))(jnp.ones((20, 20)))[0, 0] == 20
+    assert compat.compiled_for(1, lambda a: a @ a, jnp.ones((20, 20)))(jnp.ones((20, 20)))[0, 0] == 20
     assert options == [None]
     monkeypatch.setattr(compat, "QUICK_OPTIONS", ({"xla_no_such_option": "1"},))
-    assert compat.compiled_for_once(lambda a: a @ a, jnp.ones((2, 2)))(jnp.ones((2, 2)))[0, 0] == 2
+    assert compat.compiled_for(1, lambda a: a @ a, jnp.ones((2, 2)))(jnp.ones((2, 2)))[0, 0] == 2
     assert options[1:] == [{"xla_no_such_option": "1"}, None]
