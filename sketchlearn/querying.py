@@ -202,7 +202,7 @@ class Sketch:
         raw[:, 0] = seen.coefficients[:, 0]  # the first order is a size, too, where it is known
         apart = self._control(seen.query, c, at) if control and seen.query else np.zeros((len(at), *c.shape[1:]))
         powers = estimators.powers(self.directions, at, self.degree, interactions=seen.alone is not None)
-        how, notes = [estimator.replace("_", " ")] * self.degree, []
+        how, notes, scales = [estimator.replace("_", " ")] * self.degree, [], None
         if estimator == "median_of_means":
             groups = estimators.groups_for(failure, self.num_directions)
             if (reached := math.exp(-groups / 8)) > failure:
@@ -234,7 +234,7 @@ class Sketch:
             used = estimators.significant(found, expected, known if seen.alone else None)
             lost = (found.lost * ~used).sum(1)
         fraction = np.abs(np.asarray(self.space.embed(at))).mean(1)
-        sizes = sizes_along(self.directions, raw, bool(seen.alone)).at(at)
+        sizes = sizes_along(self.directions, raw, bool(seen.alone), scales).at(at)
         size = None if estimator in ("mean", "median_of_means") else self._first_size(seen, first, at)
         lowest = 2 if seen.alone else 1
         missing, decays = truncation(found.terms, used, at, fraction, sizes, lost, size, lowest)

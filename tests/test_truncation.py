@@ -33,10 +33,11 @@ def test_the_typical_size_is_the_mean_square_over_polynomials_of_random_signs():
     # a mixed monomial counts by its multinomial coefficient, as in |z|^2r
     ways = np.array([math.factorial(r) / np.prod([math.factorial(a) for a in p]) for p in powers])
     weights = np.where(pure, 2.0, 0.3 * np.sqrt(ways))
-    z = rng.normal(size=(5, q))
+    z, scales = rng.normal(size=(5, q)), np.array([0.5, 1.0, 2.0, 3.0])
+    weights *= np.prod(np.sqrt(scales) ** powers, axis=1)
     signs = rng.choice([-1.0, 1.0], size=(20000, len(powers)))
     brute = np.mean([values(powers, s * weights, z) ** 2 for s in signs], 0)
-    sizes = truncation.Sizes(np.array([[0.0], [0.0], [4.0]]), np.array([[0.0], [0.0], [0.09]]))
+    sizes = truncation.Sizes(np.array([[0.0], [0.0], [4.0]]), np.array([[0.0], [0.0], [0.09]]), scales)
     # a mean of 20,000 squares of near normal numbers is known to a hundredth
     np.testing.assert_allclose(sizes.at(z)[:, 2, 0] ** 2, brute, rtol=0.05)
 
@@ -87,6 +88,23 @@ def test_interactions_have_no_pure_powers_and_are_nothing_at_one_coordinate():
     single = found.at(np.eye(4)[:1])
     assert (single[:, 1:] == 0).all()
     assert (found.at(np.ones((1, 4)))[:, 1:] > 0).all()
+
+
+def test_scales_move_the_typical_size_between_coordinates_and_leave_its_mean_over_directions():
+    psi = draw(4000, 4)
+    c = np.random.default_rng(6).normal(size=(4000, 3, 1)) + 0j
+    scales = np.array([0.1, 0.4, 1.0, 4.0])
+    alike, scaled = truncation.sizes_along(psi, c), truncation.sizes_along(psi, c, scales=scales)
+    # the size squared at complex directions, whose mean is that of the coefficients: Σ_j (s_j |ψ_j|²)^r, and the rest
+    for r in (1, 2, 3):
+        shares = np.abs(psi) ** 2 * scales
+        pure, every = (shares**r).sum(1), shares.sum(1) ** r
+        found = scaled.pure[r - 1] * pure + scaled.mixed[r - 1] * (every - pure)
+        # 4,000 directions
+        assert found.mean() == pytest.approx(np.mean(np.abs(c[:, r - 1]) ** 2), rel=0.1)
+    small, large = np.eye(4)[:1], np.eye(4)[3:]
+    assert (scaled.at(small) < alike.at(small)).all()
+    assert (scaled.at(large) > alike.at(large)).all()
 
 
 def test_typical_sizes_grow_with_the_order_th_power_of_the_deletion_and_with_the_unit():

@@ -146,8 +146,8 @@ def derived(sketch: Sketch) -> dict[str, np.ndarray]:
 
     Order one is solved for: a gradient. The fit of order r > 1 at z is ``Σ_i Re[conj(β_ir) (ψ_i · z)^r]``, or where the
     scaled kernel fits better ``Σ_i Re[conj(β_ir) ((ψ_i · S z)^r + bonus_r Σ_j (s_j ψ_ij z_j)^r)]`` with S the squared
-    scales s; what it leaves of ``c_ir`` are the residuals. ``sizes`` are those of the residuals (scaled, and
-    not) and of all.
+    scales s; what it leaves of ``c_ir`` are the residuals. ``sizes`` are those of the residuals, scaled and
+    not, and of all, scaled.
     """
     seen = sketch.queries[QUERY]
     c = seen.coefficients.astype(complex)
@@ -166,7 +166,7 @@ def derived(sketch: Sketch) -> dict[str, np.ndarray]:
         bonus.append(sketch._interpolant(r, True).bonus)
         betas = [_weights_of(sketch._interpolant(r, s), c[:, r - 1]) for s in (False, True)]
         fits.append(np.where(use, betas[1], betas[0]))
-    whole = sizes_along(sketch.directions, c)
+    whole = sizes_along(sketch.directions, c, scales=sketch._scales)
     rest = np.concatenate([c[:, :1], np.stack(residuals, 1)], 1)
     expected, left = (sizes_along(sketch.directions, rest, scales=s) for s in (sketch._scales, None))
     return {

@@ -27,7 +27,7 @@ var sketchlearnDelete = (function () {
   function predictor(data) {
     var q = data.units.length, m = data.numDirections, k = data.degree, Q = data.tests.length;
     var psi = decode(data.directions), fits = decode(data.fits), left = decode(data.residuals);
-    var sizes = decode(data.sizes);  // (of what fits leave, scaled; unscaled; of all), (pure, mixed), order, test
+    var sizes = decode(data.sizes);  // (of what fits leave, scaled; not scaled; of all, scaled), (pure, mixed), order, test
     var gradient = decode(data.gradient), scales = decode(data.scales), baseline = decode(data.baseline);
     var length = data.units.map(function (u) { return Math.sqrt(u.names.length); });
 
@@ -139,7 +139,7 @@ var sketchlearnDelete = (function () {
         }
         tests.push({
           terms: terms, sure: sure, covariance: covariance, size: Math.sqrt(size),
-          expected: typical(0, scaledSums, t), left: typical(1, plainSums, t), whole: typical(2, plainSums, t)
+          expected: typical(0, scaledSums, t), left: typical(1, plainSums, t), whole: typical(2, scaledSums, t)
         });
       }
       return {
