@@ -20,7 +20,7 @@ from .measuring import Measured, measured, push, slices
 from .prediction import Prediction, predict_from
 from .running import check_query
 from .spaces import Space
-from .truncation import INTERACTION, sizes_along, truncation
+from .truncation import sizes_along, truncation
 
 ESTIMATORS = ("auto", "mean", "median_of_means", "least_squares", "kernel")
 PROBED_PARAMETERS = 512
@@ -250,11 +250,11 @@ class Sketch:
     def _first_size(self, seen: Measured, gradient: np.ndarray | None, at: np.ndarray) -> np.ndarray | None:
         """The size of the first order without cancellation between coordinates, (B, Q), where it is known.
 
-        For interactions the largest coordinate does not count: alone it is exact.
+        For interactions, what the lesser coordinates do: the largest has them with those only.
         """
         if seen.alone:
             squares = np.stack([(at * own) ** 2 for own in seen.alone.coefficients[:, 0].T], -1)  # (B, q, Q)
-            return INTERACTION * np.sqrt(np.maximum(squares.sum(1) - squares.max(1), 0))
+            return np.sqrt(np.maximum(squares.sum(1) - squares.max(1), 0))
         if gradient is None:
             if not self._solves_first:
                 return None

@@ -497,8 +497,8 @@ if (typeof document !== "undefined") (function () {
         var without = now.filter(function (p) { return !p.used[r] && p.used[r - 1]; });
         if (without.length) out.push((r + 1 < data.degree ? "Orders from " + (r + 1) + " on are" : "Order " + (r + 1) +
           " is") + " lost in noise for " + listed(without.map(function (p) { return p.test; })) + ": an error " +
-          "larger than the order, or than a quarter of the largest term so far. What fits explain of them is used; the " +
-          "interval allows for what is then missing.");
+          "larger than what was averaged is expected to be. A shrunk estimate is used; the interval allows for what is " +
+          "then missing.");
       }
       var grow = now.filter(function (p) { return !p.decays; }).map(function (p) { return p.test; });
       if (grow.length) out.push("The terms do not decay for " + listed(grow) + ": the deletion may lie outside the " +

@@ -76,8 +76,8 @@ def _atan2(ctx: Context, eqn: Any, y: Any, x: Any) -> list[Any]:
 
     norm = combined(jnp.add, mul(x, x), mul(y, y))
     turn = combined(jnp.subtract, mul(x, ty), mul(y, tx))
-    inverse = algebra.compose(RECIPROCAL, norm, 1 / norm.primal)
-    return [Jet(value, integrate_log(algebra, mul(turn, inverse).parts))]
+    slope = algebra.divide(turn, norm, turn.primal / norm.primal, RECIPROCAL)
+    return [Jet(value, integrate_log(algebra, slope.parts))]
 
 
 def _atan2_difference(y: Jet, x: Jet) -> tuple:
