@@ -18,7 +18,7 @@ import numpy as np
 TYPICAL = 1.35  # deletions move in one sense, directions in all: their orders are a little larger than along directions
 FEW = 3.0  # up to so many coordinates a deletion is judged by its own terms
 DECAY = 0.8  # how a deletion's own terms shrink from one order to the next
-LARGE = 0.2  # the deleted fraction of the weights from which that holds for the first; below, it bends less
+LARGE = 0.2  # the deleted fraction of the weights from which the first order counts in full; below, less by its root
 FASTEST = 2.0  # the largest growth from an order to the next that is believed: a tiny order before says nothing
 
 
