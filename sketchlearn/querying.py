@@ -237,7 +237,8 @@ class Sketch:
         sizes = sizes_along(self.directions, raw, bool(seen.alone), scales).at(at)
         size = None if estimator in ("mean", "median_of_means") else self._first_size(seen, first, at)
         lowest = 2 if seen.alone else 1
-        missing, decays = truncation(found.terms, used, at, fraction, sizes, lost, size, lowest)
+        moved = at @ seen.alone.coefficients[:, 0] if seen.alone else found.terms[:, 0]
+        missing, decays = truncation(found.terms, used, at, fraction, sizes, moved, lost, size, lowest)
         prediction = predict_from(found, seen.baseline, known, z.ndim > 1, used, missing, decays)
         asked = {"auto": self.degree, "kernel": self.degree, "least_squares": 1}.get(estimator, 0)  # orders to fit
         unfitted = [r for r in range(1, asked + 1) if self._too_costly(r)]

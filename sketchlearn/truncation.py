@@ -19,6 +19,7 @@ TYPICAL = 1.35  # deletions move in one sense, directions in all: their orders a
 FEW = 3.0  # up to so many coordinates a deletion is judged by its own terms
 DECAY = 0.8  # how a deletion's own terms shrink from one order to the next
 LARGE = 0.2  # the deleted fraction of the weights from which the first order counts in full; below, less by its root
+AIMED = 2.0  # so many times its typical first order, chance hardly moves a query: the deletion was chosen for it
 FASTEST = 2.0  # the largest growth from an order to the next that is believed: a tiny order before says nothing
 
 
@@ -151,6 +152,7 @@ def truncation(
     z: np.ndarray,
     fraction: np.ndarray,
     sizes: np.ndarray,
+    moved: np.ndarray,
     lost: Any = 0.0,
     first: np.ndarray | None = None,
     lowest: int = 1,
@@ -159,7 +161,8 @@ def truncation(
 
     ``sqrt(TYPICAL² (lost + S_{k+1}² + S_{k+2}²) + (unlike · own)²)``. The typical sizes S go on by the last ratio,
     ``ρ = S_k / S_{k-1} · k² / (k² - 1)``: ratios of the coefficients 1/r of a logarithm grow like that. ``own`` is what
-    the deletion's own terms continue to.
+    the deletion's own terms continue to; ``unlike`` is that of :func:`unlike_directions`, or one if the deletion moves
+    the query at first order by much more than is typical.
 
     Args:
         terms: (B, k, Q).
@@ -167,16 +170,19 @@ def truncation(
         z: (B, q).
         fraction: (B,), how much of the weights is deleted.
         sizes: (B, k, Q), the typical sizes, of order one the whole of it and of the others what is estimated.
+        moved: (B, Q), the first order of the change.
         lost: (B, Q), the mean square of what is left of the orders not used.
         first: (B, Q), the size of the first order without cancellation between coordinates, where it is known.
         lowest: the first order that is not zero by construction: 2 for interactions.
     """
     k, bend = terms.shape[1], np.minimum(1, np.sqrt(fraction / LARGE))[:, None]
-    own, decays = continued(terms, used, bend, first, lowest)
+    ratio = np.divide(np.abs(moved), sizes[:, 0], out=np.zeros_like(moved), where=sizes[:, 0] > 0)
+    aimed = np.clip(ratio / AIMED - 1, 0, 1)
+    own, decays = continued(terms, used, np.maximum(bend, aimed), first, lowest)
     last, before = sizes[:, -1], sizes[:, -2] if k > 1 else sizes[:, -1]
     if k < lowest:  # one coordinate alone has no interactions
         last = last * np.sqrt(1 - 1 / _participants(z))[:, None]
     ratio = np.divide(last, before, out=np.full_like(last, DECAY), where=before > 0)
     ratio = np.minimum(ratio * k * k / (k * k - 1), FASTEST) if k > 1 else ratio * DECAY * bend
     ahead = (last * ratio) ** 2 * (1 + np.minimum(ratio, 1) ** 2)
-    return np.hypot(TYPICAL * np.sqrt(lost + ahead), unlike_directions(z)[:, None] * own), decays
+    return np.hypot(TYPICAL * np.sqrt(lost + ahead), np.maximum(unlike_directions(z)[:, None], aimed) * own), decays

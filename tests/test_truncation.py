@@ -142,12 +142,13 @@ def test_own_terms_are_continued_by_their_slowest_decay_and_see_through_cancella
     assert not truncation.continued(np.array([[[1.0], [2.0]]]), np.ones((1, 2, 1), bool))[1].any()
 
 
-def left_out(sizes, z, lost=0.0, lowest=1, fraction=0.1):
-    """Truncation with own terms that say nothing."""
+def left_out(sizes, z, lost=0.0, lowest=1, fraction=0.1, moved=0.0):
+    """Truncation with own terms that say nothing, but for the first."""
     terms = np.zeros((len(z), len(sizes), 1))
+    terms[:, 0] = moved
     sizes = np.tile(np.array(sizes, float)[None, :, None], (len(z), 1, 1))
     return truncation.truncation(
-        terms, np.ones(terms.shape, bool), z, np.full(len(z), fraction), sizes, lost, lowest=lowest
+        terms, np.ones(terms.shape, bool), z, np.full(len(z), fraction), sizes, terms[:, 0], lost, lowest=lowest
     )[0][:, 0]
 
 
@@ -183,7 +184,17 @@ def test_a_first_order_sketch_bends_with_the_root_of_the_fraction_and_one_coordi
 
 def test_truncation_does_not_depend_on_the_unit_of_the_query():
     terms, used, z = np.array([[0.3, 1.0]])[:, :, None], np.ones((1, 2, 1), bool), np.eye(3)[:1]
-    one = truncation.truncation(terms, used, z, np.ones(1), terms)[0]
+    one = truncation.truncation(terms, used, z, np.ones(1), terms, terms[:, 0])[0]
     for unit in (1e-6, 1e6):
-        found = truncation.truncation(unit * terms, used, z, np.ones(1), unit * terms)[0]
+        found = truncation.truncation(unit * terms, used, z, np.ones(1), unit * terms, unit * terms[:, 0])[0]
         assert found == pytest.approx(unit * one)
+
+
+def test_a_deletion_that_moves_the_query_far_more_than_is_typical_is_judged_by_its_own_terms():
+    z = (np.arange(1000) < 100)[None].astype(float)
+    own = truncation.DECAY**2  # of a first order of one, with two orders used
+    bend, unlike = np.sqrt(0.1 / truncation.LARGE), truncation.unlike_directions(z)[0]
+    for typical, counts in ((1.0, bend * unlike), (0.5, bend * unlike), (0.25, 1.0), (0.01, 1.0)):
+        assert left_out([typical, 0.0], z, moved=1.0)[0] == pytest.approx(own * counts, rel=1e-12)
+    between = left_out([0.4, 0.0], z, moved=1.0)[0]
+    assert own * bend * unlike <= between < own

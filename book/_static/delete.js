@@ -6,7 +6,7 @@
 
 var sketchlearnDelete = (function () {
   // estimators.py: from how many standard errors on a term is there; truncation.py: what is left out is judged by these
-  var CLEAR = 3, TYPICAL = 1.35, FEW = 3, DECAY = 0.8, LARGE = 0.2, FASTEST = 2, NORMAL_95 = 1.959963984540054;
+  var CLEAR = 3, TYPICAL = 1.35, FEW = 3, DECAY = 0.8, LARGE = 0.2, AIMED = 2, FASTEST = 2, NORMAL_95 = 1.959963984540054;
 
   function decode(packed) {
     var raw = atob(packed.base64), bytes = new Uint8Array(raw.length);
@@ -177,15 +177,17 @@ var sketchlearnDelete = (function () {
         var last = Math.abs(terms[count - 1]), previous = count > 1 ? Math.abs(terms[count - 2]) : 0;
         var decays = count < 2 || last < previous || last === 0, rate = DECAY, own = 0;
         if (count > 1 && last > DECAY * previous) rate = Math.min(previous > 0 ? last / previous : 1, 1);
+        var typicalFirst = test.whole[0] * share, moved = typicalFirst > 0 ? Math.abs(terms[0]) / typicalFirst : 0;
+        var aimed = Math.min(1, Math.max(0, moved / AIMED - 1));
         for (r = 0; r < count; r++) {
           size = Math.abs(terms[r]);
-          if (!r) size = bend * Math.max(size, share * test.size);
+          if (!r) size = Math.max(bend, aimed) * Math.max(size, share * test.size);
           own = Math.max(own, size * Math.pow(rate, count - r));
         }
         var next = test.whole[k - 1] * Math.pow(share, k), one = test.whole[k - 2] * Math.pow(share, k - 1);
         var ratio = Math.min((one > 0 ? next / one : DECAY) * k * k / (k * k - 1), FASTEST);
         var ahead = Math.pow(next * ratio, 2) * (1 + Math.pow(Math.min(ratio, 1), 2));
-        var truncation = Math.hypot(TYPICAL * Math.sqrt(lost + ahead), found.unlike * own);
+        var truncation = Math.hypot(TYPICAL * Math.sqrt(lost + ahead), Math.max(found.unlike, aimed) * own);
         var error = Math.sqrt(Math.max(0, variance)), width = NORMAL_95 * Math.hypot(error, truncation);
         var value = baseline[t] + change;
         return {
