@@ -6,7 +6,8 @@
 
 var sketchlearnDelete = (function () {
   // estimators.py: from how many standard errors on a term is there; truncation.py: what is left out is judged by these
-  var CLEAR = 3, TYPICAL = 1.35, FEW = 3, DECAY = 0.8, LARGE = 0.2, AIMED = 2, FASTEST = 2, NORMAL_95 = 1.959963984540054;
+  var CLEAR = 3, TYPICAL = 1.35, FEW = 3, DECAY = 0.8, LARGE = 0.2, AIMED = 2, FASTEST = 2;
+  var NORMAL_95 = 1.959963984540054;
 
   function decode(packed) {
     var raw = atob(packed.base64), bytes = new Uint8Array(raw.length);
@@ -27,7 +28,8 @@ var sketchlearnDelete = (function () {
   function predictor(data) {
     var q = data.units.length, m = data.numDirections, k = data.degree, Q = data.tests.length;
     var psi = decode(data.directions), fits = decode(data.fits), left = decode(data.residuals);
-    var sizes = decode(data.sizes);  // (of what fits leave, scaled; not scaled; of all, scaled), (pure, mixed), order, test
+    // (of what fits leave, scaled; the same, not scaled; of all, scaled), (pure, mixed), order, test
+    var sizes = decode(data.sizes);
     var gradient = decode(data.gradient), scales = decode(data.scales), baseline = decode(data.baseline);
     var length = data.units.map(function (u) { return Math.sqrt(u.names.length); });
 
