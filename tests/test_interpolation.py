@@ -269,7 +269,7 @@ def test_what_is_shrunk_counts_the_noisy_mean_by_the_share_that_is_expected_not_
     error = estimators.standard_errors(estimators.with_fits(powers, fits, 4, np.ones((1, 1, 1))))
     for ratio in (0.0, 0.5, 1.0, 7.0, 1e9):  # expected size over standard error
         found = estimators.with_fits(powers, fits, 4, ratio * error)
-        share = ratio**2 / (1 + ratio**2)
+        share = ratio**2 / (1 + ratio**2)  # the same formula in float64, rounded a few times in another order
         np.testing.assert_allclose(found.shrunk, 0.5 + share * (found.terms - 0.5), rtol=1e-12)
         np.testing.assert_allclose(found.lost, share * error**2, rtol=1e-12)  # the mean square of what remains
     exact = [fits[0]._replace(residuals=np.zeros_like(c[:, 0]))]

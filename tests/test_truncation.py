@@ -113,6 +113,7 @@ def test_typical_sizes_grow_with_the_order_th_power_of_the_deletion_and_with_the
     z = np.random.default_rng(4).normal(size=(2, 5))
     size = truncation.sizes_along(psi, c).at(z)
     twice = truncation.sizes_along(psi, 1e-6 * c).at(2 * z)
+    # powers in float64
     np.testing.assert_allclose(twice, 1e-6 * size * 2.0 ** np.arange(1, 4)[:, None], rtol=1e-12)
 
 
@@ -121,6 +122,7 @@ def test_few_coordinates_or_nearly_all_are_unlike_directions():
     deleted = np.array([1, 2, 3, 12, 100, 400])
     z = (np.arange(q) < deleted[:, None]).astype(float)
     expected = np.sqrt(np.minimum(1, 3 / deleted + deleted / q))
+    # sums of up to 400 numbers in float64
     np.testing.assert_allclose(truncation.unlike_directions(z), expected, rtol=1e-12)
     np.testing.assert_allclose(truncation.unlike_directions(0.01 * z), expected, rtol=1e-12)
     random = np.random.default_rng(5).choice([-1.0, 1.0], size=(50, q))
