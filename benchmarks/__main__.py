@@ -296,13 +296,13 @@ def groups(names):
 
 def pool(names):
     """A pool of 100 candidates against all 1000 examples, 500 directions, degree 3: the standard error of orders 2
-    and 3 in the larger space over that in the smaller, for the same 40 deletions (5 to 40 of the pool), 20 test names;
+    and 3 in the larger space over that in the smaller, for the same 400 deletions (5 to 40 of the pool), 20 test names;
     the median over test names of the root mean square over deletions. And the coverage of the 95% interval."""
     experiment = sl.microgpt.paper_experiment(names)
     query = experiment.query(_test_names(experiment, names))
     draw = np.random.default_rng(0)
     candidates = np.sort(draw.choice(1000, 100, replace=False))
-    asked = [np.sort(draw.choice(candidates, size, replace=False)) for size in (5, 10, 20, 40) for _ in range(10)]
+    asked = [np.sort(draw.choice(candidates, size, replace=False)) for size in (5, 10, 20, 40) for _ in range(100)]
     truth = _retrained(experiment, query, sl.Examples(1000).locate(asked))
     errors, coverage = {}, {}
     for name, space in (("all", sl.Examples(1000)), ("pool", sl.Candidates(candidates, 1000))):

@@ -79,7 +79,7 @@ def mean(powers: np.ndarray, coefficients: np.ndarray, dim: int) -> Terms:
 
 
 def with_fits(
-    powers: np.ndarray, fits: list[Fitted], dim: int, expected: np.ndarray, typical: np.ndarray | None = None
+    powers: np.ndarray, fits: list[Fitted], dim: int, expected: np.ndarray, remaining: np.ndarray
 ) -> Terms:
     """Fits of every order, plus the mean over directions of what they leave; exact where a fit is.
 
@@ -95,9 +95,10 @@ def with_fits(
         powers: (k, m, B) complex.
         fits: one for each order.
         dim: q.
-        expected: (B, k, Q), the S: how large what the fits leave is expected to be at the deletions; where they leave
-            nothing, the order itself.
-        typical: (B, k, Q), the same as what ``lost`` is judged by, where that is another guess.
+        expected: (B, k, Q), the S: how large what the mean shows of the remainder is expected to be at the deletions;
+            where the fits leave nothing, the order itself. Fits are made from the same directions, so that the mean
+            shows less of a remainder than there is.
+        remaining: (B, k, Q), how large the remainder itself is expected to be.
     """
     found = mean(powers, np.stack([fit.residuals for fit in fits], 1), dim)
     covariance = found.covariance.copy()
@@ -105,11 +106,10 @@ def with_fits(
         covariance[:, r, r] += fit.variance
     values = np.stack([fit.values for fit in fits], 1)
     terms, sure = found.terms + values, values * np.stack([fit.proven for fit in fits])
-    left = expected if typical is None else typical
     signal, noise = expected**2, np.maximum(np.einsum("brrq->brq", covariance), 0)
     share = np.divide(signal, signal + noise, out=np.ones_like(noise), where=noise > 0)
     return Terms(
-        terms, covariance, shrunk=sure + share * (terms - sure), lost=share**2 * noise + (1 - share) ** 2 * left**2
+        terms, covariance, shrunk=sure + share * (terms - sure), lost=share**2 * noise + (1 - share) ** 2 * remaining**2
     )
 
 

@@ -20,9 +20,10 @@ from .measuring import Measured, measured, push, slices
 from .prediction import Prediction, predict_from
 from .running import check_query
 from .spaces import Space
-from .truncation import sizes_along, truncation
+from .truncation import fraction_of, sizes_along, truncation
 
-ESTIMATORS = ("auto", "mean", "median_of_means", "least_squares", "kernel")
+FITTED = ("auto", "least_squares", "kernel")
+ESTIMATORS = (*FITTED, "mean", "median_of_means")
 PROBED_PARAMETERS = 512
 PURE = 0.5  # the share of pure powers in an order above one, a guess; 0.1 to 0.5 serve microgpt alike, 0.5 the digits
 
@@ -202,7 +203,9 @@ class Sketch:
         raw[:, 0] = seen.coefficients[:, 0]  # the first order is a size, too, where it is known
         apart = self._control(seen.query, c, at) if control and seen.query else np.zeros((len(at), *c.shape[1:]))
         powers = estimators.powers(self.directions, at, self.degree, interactions=seen.alone is not None)
-        how, notes, scales = [estimator.replace("_", " ")] * self.degree, [], None
+        scales = self._scales if estimator in FITTED and (self.alone or self._solves_first) else None
+        sizes = sizes_along(self.directions, raw, bool(seen.alone), scales).at(at)
+        how, notes = [estimator.replace("_", " ")] * self.degree, []
         if estimator == "median_of_means":
             groups = estimators.groups_for(failure, self.num_directions)
             if (reached := math.exp(-groups / 8)) > failure:
@@ -220,10 +223,8 @@ class Sketch:
             fits, how = [fit for fit, _ in made], [text for _, text in made]
             averaged = [fit.residuals if fit.residuals.any() else c[:, r] for r, fit in enumerate(fits)]
             left = np.stack(averaged, 1)  # of an order that is solved for, all of it
-            scales = self._scales if self.alone or self._solves_first else None
             expected = sizes_along(self.directions, left, bool(seen.alone), scales).at(at)
-            typical = sizes_along(self.directions, left, bool(seen.alone)).at(at)
-            found = estimators.with_fits(powers, fits, self.space.dim, expected, typical)
+            found = estimators.with_fits(powers, fits, self.space.dim, expected, sizes * fraction_of(left, raw))
         if first is not None and not seen.alone:
             apart[:, 0] += at @ first
         found = estimators.plus(found, apart)
@@ -234,8 +235,7 @@ class Sketch:
             used = estimators.significant(found, expected, known if seen.alone else None)
             lost = (found.lost * ~used).sum(1)
         fraction = np.abs(np.asarray(self.space.embed(at))).mean(1)
-        sizes = sizes_along(self.directions, raw, bool(seen.alone), scales).at(at)
-        size = None if estimator in ("mean", "median_of_means") else self._first_size(seen, first, at)
+        size = None if estimator not in FITTED else self._first_size(seen, first, at)
         lowest = 2 if seen.alone else 1
         moved = at @ seen.alone.coefficients[:, 0] if seen.alone else found.terms[:, 0]
         missing, decays = truncation(found.terms, used, at, fraction, sizes, moved, lost, size, lowest)

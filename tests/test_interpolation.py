@@ -256,7 +256,7 @@ def test_with_fits_of_nothing_is_the_mean():
     nothing = np.zeros((1, 1))
     fits = [sl.interpolation.Fitted(nothing, c[:, r], nothing, np.zeros(1, bool)) for r in range(2)]
     powers = estimators.powers(psi, z, 2)
-    found = estimators.with_fits(powers, fits, 4, np.ones((1, 2, 1)))
+    found = estimators.with_fits(powers, fits, 4, np.ones((1, 2, 1)), np.ones((1, 2, 1)))
     for a, b in zip(found[:2], estimators.mean(powers, c, 4)[:2], strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -266,14 +266,18 @@ def test_what_is_shrunk_counts_the_noisy_mean_by_the_share_that_is_expected_not_
     c = polynomial(4, 1)(psi)[:, None]
     fits = [sl.interpolation.Fitted(np.full((1, 1), 0.5), c[:, 0], np.zeros((1, 1)), np.ones(1, bool))]
     powers = estimators.powers(psi, z, 1)
-    error = estimators.standard_errors(estimators.with_fits(powers, fits, 4, np.ones((1, 1, 1))))
+    one, nothing = np.ones((1, 1, 1)), np.zeros((1, 1, 1))
+    error = estimators.standard_errors(estimators.with_fits(powers, fits, 4, one, one))
     for ratio in (0.0, 0.5, 1.0, 7.0, 1e9):  # expected size over standard error
-        found = estimators.with_fits(powers, fits, 4, ratio * error)
+        found = estimators.with_fits(powers, fits, 4, ratio * error, ratio * error)
         share = ratio**2 / (1 + ratio**2)  # the same formula in float64, rounded a few times in another order
         np.testing.assert_allclose(found.shrunk, 0.5 + share * (found.terms - 0.5), rtol=1e-12)
         np.testing.assert_allclose(found.lost, share * error**2, rtol=1e-12)  # the mean square of what remains
+        more = estimators.with_fits(powers, fits, 4, ratio * error, 3 * one)  # there is more than the mean shows
+        np.testing.assert_array_equal(more.shrunk, found.shrunk)
+        np.testing.assert_allclose(more.lost, share**2 * error**2 + (1 - share) ** 2 * 9, rtol=1e-12)
     exact = [fits[0]._replace(residuals=np.zeros_like(c[:, 0]))]
-    found = estimators.with_fits(powers, exact, 4, np.zeros((1, 1, 1)))
+    found = estimators.with_fits(powers, exact, 4, nothing, nothing)
     np.testing.assert_array_equal(found.shrunk, found.terms)  # no noise, no share
 
 

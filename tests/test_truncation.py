@@ -8,6 +8,7 @@ import pytest
 
 from sketchlearn import truncation
 from sketchlearn.directions import directions
+from sketchlearn.interpolation import Interpolant
 
 
 def draw(m, q, key=0):
@@ -97,7 +98,7 @@ def test_scales_move_the_typical_size_between_coordinates_and_leave_its_mean_ove
     alike, scaled = truncation.sizes_along(psi, c), truncation.sizes_along(psi, c, scales=scales)
     # the size squared at complex directions, whose mean is that of the coefficients: Σ_j (s_j |ψ_j|²)^r, and the rest
     for r in (1, 2, 3):
-        shares = np.abs(psi) ** 2 * scales
+        shares = np.abs(psi) ** 2 * scaled.scales
         pure, every = (shares**r).sum(1), shares.sum(1) ** r
         found = scaled.pure[r - 1] * pure + scaled.mixed[r - 1] * (every - pure)
         # 4,000 directions
@@ -105,6 +106,39 @@ def test_scales_move_the_typical_size_between_coordinates_and_leave_its_mean_ove
     small, large = np.eye(4)[:1], np.eye(4)[3:]
     assert (scaled.at(small) < alike.at(small)).all()
     assert (scaled.at(large) > alike.at(large)).all()
+
+
+def test_scales_are_believed_in_part_and_their_unit_does_not_matter():
+    psi, scales = draw(30, 4), np.array([0.1, 0.4, 1.0, 4.0])
+    c = np.random.default_rng(7).normal(size=(30, 2, 1)) + 0j
+    found = truncation.sizes_along(psi, c, scales=scales)
+    np.testing.assert_allclose(found.scales - 1, truncation.BELIEVED * (scales / scales.mean() - 1), rtol=1e-12)
+    other = truncation.sizes_along(psi, c, scales=1e6 * scales)
+    np.testing.assert_allclose(other.at(np.ones((1, 4))), found.at(np.ones((1, 4))), rtol=1e-12)
+
+
+def test_fits_of_the_same_directions_leave_more_pure_powers_than_pairs_of_what_they_leave_say():
+    # few directions for many coordinates: 60 for 120, and pure powers that are half of order two
+    q, m, rng = 120, 60, np.random.default_rng(8)
+    said_by_pairs, said, there = [], [], []
+    for key in range(20):
+        psi, own, mixed = draw(m, q, key), rng.normal(size=q), rng.normal(size=(q, q)) / math.sqrt(q)
+        c = np.zeros((m, 2, 1), complex)
+        c[:, 1, 0] = psi**2 @ own + np.einsum("ij,jk,ik->i", psi, mixed - np.diag(np.diag(mixed)), psi)
+        fit = Interpolant(psi, 2, pure=0.5).fit(c[:, 1], np.eye(q))
+        left = np.stack([c[:, 0], fit.residuals], 1)
+        there.append(np.mean((own - fit.values[:, 0]) ** 2))
+        said_by_pairs.append(truncation.sizes_along(psi, left).pure[1, 0])
+        said.append(truncation.sizes_along(psi, c).pure[1, 0] * truncation.fraction_of(left, c)[1, 0] ** 2)
+    assert np.mean(said_by_pairs) < 0.5 * np.mean(there)
+    # pure powers are fitted a little better than the rest, so that their part of the size is a little too large
+    assert np.mean(there) < np.mean(said) < 1.5 * np.mean(there)
+
+
+def test_the_fraction_of_nothing_is_nothing():
+    c = np.random.default_rng(9).normal(size=(30, 2, 1)) + 0j
+    c[:, 1] = 0
+    np.testing.assert_allclose(truncation.fraction_of(0.3 * c, c), [[0.3], [0.0]], rtol=1e-12)
 
 
 def test_typical_sizes_grow_with_the_order_th_power_of_the_deletion_and_with_the_unit():
@@ -182,6 +216,24 @@ def test_a_first_order_sketch_bends_with_the_root_of_the_fraction_and_one_coordi
     assert small == pytest.approx(truncation.TYPICAL * math.hypot(0.1 * rate, 0.01 * rate**2), rel=1e-12)
     assert left_out([1.0], np.eye(9)[:1], lowest=2)[0] == 0
     assert left_out([1.0], z, lowest=2)[0] > 0
+
+
+def test_of_own_terms_continued_to_orders_that_are_known_in_part_only_the_rest_counts():
+    z = np.ones((1, 4))  # few: its own terms count in full
+    terms = np.array([1.0, 0.3])[None, :, None]
+    used = np.array([True, False])[None, :, None]
+
+    sizes = np.array([0.5, 0.4])[None, :, None]
+    ratio = 0.4 / 0.5 * 4 / 3
+    ahead = (0.4 * ratio) ** 2 * (1 + min(ratio, 1) ** 2)  # orders three and four
+    assert truncation.unlike_directions(z)[0] == 1
+    for known in (0.0, 0.5, 1.0):  # of order two
+        missing = 0.4**2 * (1 - known) + ahead
+        share = missing / (0.4**2 + ahead)
+        expected = math.sqrt(truncation.TYPICAL**2 * missing + share * truncation.DECAY**2)
+        lost = np.full((1, 1), 0.4**2 * (1 - known))
+        found = truncation.truncation(terms, used, z, np.ones(1), sizes, terms[:, 0], lost)[0][0, 0]
+        assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_truncation_does_not_depend_on_the_unit_of_the_query():

@@ -22,7 +22,7 @@ import numpy as np
 import sketchlearn as sl
 from sketchlearn.measuring import Measured
 from sketchlearn.querying import Sketch
-from sketchlearn.truncation import sizes_along
+from sketchlearn.truncation import fraction_of, sizes_along
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "book" / "_data" / "delete_page.npz"
@@ -146,8 +146,8 @@ def derived(sketch: Sketch) -> dict[str, np.ndarray]:
 
     Order one is solved for: a gradient. The fit of order r > 1 at z is ``Σ_i Re[conj(β_ir) (ψ_i · z)^r]``, or where the
     scaled kernel fits better ``Σ_i Re[conj(β_ir) ((ψ_i · S z)^r + bonus_r Σ_j (s_j ψ_ij z_j)^r)]`` with S the squared
-    scales s; what it leaves of ``c_ir`` are the residuals. ``sizes`` are those of the residuals, scaled and
-    not, and of all, scaled.
+    scales s; what it leaves of ``c_ir`` are the residuals. ``sizes`` are those of the residuals and of all, with the
+    scales in so far as they are ``believed``; ``left`` is how much the residuals are of all.
     """
     seen = sketch.queries[QUERY]
     c = seen.coefficients.astype(complex)
@@ -166,11 +166,12 @@ def derived(sketch: Sketch) -> dict[str, np.ndarray]:
         bonus.append(sketch._interpolant(r, True).bonus)
         betas = [_weights_of(sketch._interpolant(r, s), c[:, r - 1]) for s in (False, True)]
         fits.append(np.where(use, betas[1], betas[0]))
-    whole = sizes_along(sketch.directions, c, scales=sketch._scales)
     rest = np.concatenate([c[:, :1], np.stack(residuals, 1)], 1)
-    expected, left = (sizes_along(sketch.directions, rest, scales=s) for s in (sketch._scales, None))
+    left, whole = (sizes_along(sketch.directions, of, scales=sketch._scales) for of in (rest, c))
     return {
-        "sizes": np.stack([[of.pure, of.mixed] for of in (expected, left, whole)]),
+        "sizes": np.stack([[of.pure, of.mixed] for of in (left, whole)]),
+        "left": fraction_of(rest, c),
+        "believed": whole.scales,
         "gradient": first.fit(c[:, 0], eye, rounding).values,
         "scales": sketch._scales,
         "scaled": np.array(scaled),
@@ -227,6 +228,8 @@ def page_data(kept: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, 
         "baseline": array(kept["baseline"]),
         "truth": array(kept["truth"]),
         "sizes": array(d["sizes"]),
+        "left": array(d["left"]),
+        "believed": array(d["believed"]),
         "gradient": array(d["gradient"]),
         "scales": array(d["scales"]),
         "scaled": d["scaled"].tolist(),

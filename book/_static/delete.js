@@ -6,7 +6,7 @@
 
 var sketchlearnDelete = (function () {
   // estimators.py: from how many standard errors on a term is there; truncation.py: what is left out is judged by these
-  var CLEAR = 3, TYPICAL = 1.35, FEW = 3, DECAY = 0.8, LARGE = 0.2, AIMED = 2, FASTEST = 2;
+  var CLEAR = 3, TYPICAL = 1.25, FEW = 3, DECAY = 0.8, LARGE = 0.2, AIMED = 2, FASTEST = 2;
   var NORMAL_95 = 1.959963984540054;
 
   function decode(packed) {
@@ -28,8 +28,8 @@ var sketchlearnDelete = (function () {
   function predictor(data) {
     var q = data.units.length, m = data.numDirections, k = data.degree, Q = data.tests.length;
     var psi = decode(data.directions), fits = decode(data.fits), left = decode(data.residuals);
-    // (of what fits leave, scaled; the same, not scaled; of all, scaled), (pure, mixed), order, test
-    var sizes = decode(data.sizes);
+    // (of what the mean shows of what fits leave; of all), (pure, mixed), order, test; what fits leave over all: order, test
+    var sizes = decode(data.sizes), fraction = decode(data.left), believed = decode(data.believed);
     var gradient = decode(data.gradient), scales = decode(data.scales), baseline = decode(data.baseline);
     var length = data.units.map(function (u) { return Math.sqrt(u.names.length); });
 
@@ -85,20 +85,18 @@ var sketchlearnDelete = (function () {
 
     function moments(ticked) {
       var z = new Float64Array(q), scaled = new Float64Array(q), deleted = 0, total = 0;
-      var plainSums = new Float64Array(k), scaledSums = new Float64Array(k), fourth = 0;  // of z^2r, and scaled
+      var sums = new Float64Array(k), square = 0, fourth = 0;  // of (s z^2)^r, and of z^2 and z^4
       for (var j = 0; j < q; j++) {
         if (!ticked[j]) continue;
         z[j] = length[j];
         scaled[j] = length[j] * scales[j];
         deleted += data.units[j].names.length;
         total += z[j];
+        square += z[j] * z[j];
         fourth += Math.pow(z[j], 4);
-        for (var r = 0; r < k; r++) {
-          plainSums[r] += Math.pow(z[j] * z[j], r + 1);
-          scaledSums[r] += Math.pow(z[j] * scaled[j], r + 1);
-        }
+        for (var r = 0; r < k; r++) sums[r] += Math.pow(believed[j] * z[j] * z[j], r + 1);
       }
-      var square = plainSums[0], few = fourth ? FEW * fourth / (square * square) + total * total / (q * square) : 1;
+      var few = fourth ? FEW * fourth / (square * square) + total * total / (q * square) : 1;
       var plain = powers(z), other = powers(scaled), pure = purePowers(scaled), tests = [];
       for (var i = 0; i < m; i++) {
         for (r = 2; r <= k; r++) {
@@ -141,7 +139,7 @@ var sketchlearnDelete = (function () {
         }
         tests.push({
           terms: terms, sure: sure, covariance: covariance, size: Math.sqrt(size),
-          expected: typical(0, scaledSums, t), left: typical(1, plainSums, t), whole: typical(2, scaledSums, t)
+          expected: typical(0, sums, t), whole: typical(1, sums, t)
         });
       }
       return {
@@ -153,7 +151,7 @@ var sketchlearnDelete = (function () {
       var bend = Math.min(1, Math.sqrt(found.fraction * share / LARGE));
       return found.tests.map(function (test, t) {
         var terms = [], errors = [], used = [], shrunk = [], before = 0, ok = true, change = 0, variance = 0;
-        var count = 0, lost = 0;
+        var count = 0, lost = 0, unused = 0;
         for (var r = 0; r < k; r++) {
           var factor = Math.pow(share, r + 1);
           terms.push(test.terms[r] * factor);
@@ -166,8 +164,12 @@ var sketchlearnDelete = (function () {
           // else what its fit explains, and the share of the rest that is expected not to be noise
           var part = noise ? expected * expected / (expected * expected + noise) : 1, sure = test.sure[r] * factor;
           shrunk.push(sure + part * (terms[r] - sure));
+          var whole = test.whole[r] * factor;
           if (ok) count++;
-          else lost += part * part * noise + Math.pow((1 - part) * test.left[r] * factor, 2);
+          else {
+            lost += part * part * noise + Math.pow((1 - part) * whole * fraction[r * Q + t], 2);
+            unused += whole * whole;
+          }
           change += ok ? terms[r] : shrunk[r];
         }
         for (var a = 0; a < k; a++) {
@@ -189,7 +191,10 @@ var sketchlearnDelete = (function () {
         var next = test.whole[k - 1] * Math.pow(share, k), one = test.whole[k - 2] * Math.pow(share, k - 1);
         var ratio = Math.min((one > 0 ? next / one : DECAY) * k * k / (k * k - 1), FASTEST);
         var ahead = Math.pow(next * ratio, 2) * (1 + Math.pow(Math.min(ratio, 1), 2));
-        var truncation = Math.hypot(TYPICAL * Math.sqrt(lost + ahead), Math.max(found.unlike, aimed) * own);
+        // of own terms continued to what fits and means know in part, the rest counts
+        var missing = lost + ahead, every = unused + ahead;
+        own *= Math.max(found.unlike, aimed) * (every > missing ? Math.sqrt(missing / every) : 1);
+        var truncation = Math.hypot(TYPICAL * Math.sqrt(missing), own);
         var error = Math.sqrt(Math.max(0, variance)), width = NORMAL_95 * Math.hypot(error, truncation);
         var value = baseline[t] + change;
         return {
