@@ -78,9 +78,7 @@ def mean(powers: np.ndarray, coefficients: np.ndarray, dim: int) -> Terms:
     return Terms(terms, covariance)
 
 
-def with_fits(
-    powers: np.ndarray, fits: list[Fitted], dim: int, expected: np.ndarray, remaining: np.ndarray
-) -> Terms:
+def with_fits(powers: np.ndarray, fits: list[Fitted], dim: int, expected: np.ndarray, remaining: np.ndarray) -> Terms:
     """Fits of every order, plus the mean over directions of what they leave; exact where a fit is.
 
     Where that mean is mostly noise, a share of it is better than all: ``shrunk`` is the fit, if it is proven, and
