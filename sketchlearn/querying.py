@@ -22,8 +22,8 @@ from .running import check_query
 from .spaces import Space
 from .truncation import fraction_of, sizes_along, truncation
 
+ESTIMATORS = ("auto", "mean", "median_of_means", "least_squares", "kernel")
 FITTED = ("auto", "least_squares", "kernel")
-ESTIMATORS = (*FITTED, "mean", "median_of_means")
 PROBED_PARAMETERS = 512
 PURE = 0.5  # the share of pure powers in an order above one, a guess; 0.1 to 0.5 serve microgpt alike, 0.5 the digits
 
