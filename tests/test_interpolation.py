@@ -275,6 +275,7 @@ def test_what_is_shrunk_counts_the_noisy_mean_by_the_share_that_is_expected_not_
         np.testing.assert_allclose(found.lost, share * error**2, rtol=1e-12)  # the mean square of what remains
         more = estimators.with_fits(powers, fits, 4, ratio * error, 3 * one)  # there is more than the mean shows
         np.testing.assert_array_equal(more.shrunk, found.shrunk)
+        # the same formula in float64 again
         np.testing.assert_allclose(more.lost, share**2 * error**2 + (1 - share) ** 2 * 9, rtol=1e-12)
     exact = [fits[0]._replace(residuals=np.zeros_like(c[:, 0]))]
     found = estimators.with_fits(powers, exact, 4, nothing, nothing)

@@ -112,6 +112,7 @@ def test_scales_are_believed_in_part_and_their_unit_does_not_matter():
     psi, scales = draw(30, 4), np.array([0.1, 0.4, 1.0, 4.0])
     c = np.random.default_rng(7).normal(size=(30, 2, 1)) + 0j
     found = truncation.sizes_along(psi, c, scales=scales)
+    # both to rounding: a mean and a few products of float64 in another order
     np.testing.assert_allclose(found.scales - 1, truncation.BELIEVED * (scales / scales.mean() - 1), rtol=1e-12)
     other = truncation.sizes_along(psi, c, scales=1e6 * scales)
     np.testing.assert_allclose(other.at(np.ones((1, 4))), found.at(np.ones((1, 4))), rtol=1e-12)
@@ -138,6 +139,7 @@ def test_fits_of_the_same_directions_leave_more_pure_powers_than_pairs_of_what_t
 def test_the_fraction_of_nothing_is_nothing():
     c = np.random.default_rng(9).normal(size=(30, 2, 1)) + 0j
     c[:, 1] = 0
+    # to rounding of sums of 30 squares
     np.testing.assert_allclose(truncation.fraction_of(0.3 * c, c), [[0.3], [0.0]], rtol=1e-12)
 
 
