@@ -14,6 +14,7 @@ import numpy as np
 from . import _jax_compat as compat
 from .errors import check_count, check_degree, check_dtype, check_finite
 from .running import check_query
+from .seeds import jax_key
 from .spaces import Examples
 from .stability import StabilityProfile, stability_profile
 from .taylor import piecewise_report
@@ -294,7 +295,7 @@ def _failure_along(short: Any, weights: Any, degree: int) -> str:
     """Which step breaks the series, along one random direction."""
     if not hasattr(short, "first_failure"):
         return ""
-    along = jax.random.normal(jax.random.key(0), weights.shape, weights.dtype) / len(weights) ** 0.5
+    along = jax.random.normal(jax_key("check direction", 0), weights.shape, weights.dtype) / len(weights) ** 0.5
     return str(short.first_failure(weights, along, degree) or "")
 
 

@@ -274,6 +274,9 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
             from_, errs = where["cheaper_from_queries"], ", ".join(where["errs_less_on"])
             more = "never costs less" if from_ is None else f"costs less from {from_:.0f} queries on"
             _say(args, f"\n{name} against the metagradient: {more}, and errs less on: {errs or 'nothing'}")
+        for name, ratios in reports[world]["over_sums"].items():
+            each = ", ".join(f"{ratio:.2f} ({label})" for label, ratio in ratios.items() if ratio is not None)
+            _say(args, f"\n{name}: RMSE over that of retraining without each group and adding up: {each or 'none'}")
     report = {"worlds": reports, "quick": args.quick, "seconds": round(time.perf_counter() - begun, 1)}
     _save(args, "compare", draw_comparison(reports), report)
     return report

@@ -18,28 +18,30 @@ from .checkpointing import checkpointed_scan, recorded_scan
 from .evaluation import Evaluation, evaluate, random_deletions
 from .problem import Checkpoint, Problem
 from .retraining import RetrainBank, seed_noise
+from .seeds import stream
 from .sketching import sketch
-from .spaces import Examples, Groups
+from .spaces import Examples, Groups, Space
 
 TEST_NAMES = (
     "max", "alexa", "maya", "oliver", "emma", "noah", "felix", "zoe", "quinn", "james",
     "sophia", "liam", "ivy", "jaxon", "kylie", "brandon", "hazel", "victor", "ursula", "wyatt",
 )  # fmt: skip
+SKETCHES = ("sketch", "sketch of groups", "additive sketch of groups")
 FRACTIONS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5)
 #: What each world is run with, in full and ``quick``.
 SETTINGS: dict[str, dict[bool, dict[str, Any]]] = {
     "ridge": {
-        False: {"examples": 200, "features": 10, "directions": 400, "degree": 3, "count": 24, "subsets": 600},
+        False: {"examples": 200, "features": 10, "directions": 400, "degree": 3, "count": 100, "subsets": 600},
         True: {"examples": 40, "features": 4, "directions": 80, "degree": 3, "count": 8, "subsets": 100},
     },
     "digits": {
-        False: {"examples": 500, "steps": 200, "batch": 50, "width": 16, "directions": 500, "degree": 3, "count": 16,
+        False: {"examples": 500, "steps": 200, "batch": 50, "width": 16, "directions": 500, "degree": 3, "count": 100,
                 "subsets": 500},
         True: {"examples": 60, "steps": 20, "batch": 20, "width": 4, "directions": 60, "degree": 2, "count": 5,
                "subsets": 60},
     },
     "microgpt": {
-        False: {"examples": 1000, "directions": 500, "degree": 3, "count": 16, "subsets": 500, "queries": 20},
+        False: {"examples": 1000, "directions": 500, "degree": 3, "count": 100, "subsets": 500, "queries": 20},
         True: {"examples": 40, "directions": 40, "degree": 2, "count": 5, "subsets": 40, "queries": 2},
     },
 }  # fmt: skip
@@ -65,7 +67,8 @@ def compare(
 
     Returns:
         A dict of plain numbers for JSON: ``settings``, ``rows``, ``per_query``, ``plain_seconds``, ``seed_noise``,
-        ``crossover``, ``warnings``.
+        ``crossover`` (each sketch and the metagradient), ``over_sums`` (the RMSE of each sketch over that of the sums
+        over groups), ``warnings``.
 
     Example:
         >>> from sketchlearn.comparison import SETTINGS
@@ -79,8 +82,7 @@ def compare(
     asked = ("directions", "degree", "count", "subsets", "queries")  # these do not change the training program
     training = {k: v for k, v in settings.items() if k not in asked}
     n, s = settings["examples"], settings
-    built = {"ridge": _ridge, "digits": _digits, "microgpt": _microgpt}[world](settings)
-    train, query, names, groups, problem, reverse, convex, reseeded = built
+    train, query, names, groups, problem, reverse, convex, reseeded = WORLDS[world](settings)
     space = Examples(n)
     truth = RetrainBank(folder, train, training, space, progress=progress)
     deletions: dict[str, Any] = {}
@@ -101,7 +103,9 @@ def compare(
         "additive sketch of groups": lambda: made(space=groups, additive=True),
         "metagradient": lambda: baselines.Metagradient(reverse, space),
         "forward first order": lambda: baselines.ForwardFirstOrder(train, space),
-        "leave-one-out sums": lambda: baselines.LeaveOneOutSums(_fresh(truth)),
+        "leave-one-out sums": lambda: baselines.CoordinateSums(_fresh(truth)),
+        "sums over groups": lambda: baselines.CoordinateSums(_fresh(truth, groups)),
+        "sums over groups and pairs": lambda: baselines.CoordinateSums(_fresh(truth, groups), order=2),
         "datamodels": lambda: baselines.DatamodelRegression(_fresh(truth), s["subsets"], 0.1, key=key),
         "TracIn": lambda: baselines.TracIn(problem, space),
         "projected gradients": lambda: baselines.ProjectedGradients(problem, space, dims, 1e-3 * n, key),
@@ -122,9 +126,7 @@ def compare(
         if unknown:
             raise ValueError(f"there is no method {unknown[0]!r} on {world}; the methods are {sorted(methods)}.")
         methods = {name: methods[name] for name in only}
-    can: dict[str, list[str]] = {
-        name: structured for name in ("sketch of groups", "additive sketch of groups") if name in methods
-    }
+    can: dict[str, list[str]] = {name: structured for name in methods if "groups" in name}
     found = evaluate(methods, truth, query, deletions, names, can, key=key, progress=progress)
     noise = None
     if reseeded is not None:
@@ -136,8 +138,13 @@ def compare(
         "seed_noise": {"random 10.0%": noise},
         "crossover": {
             name: crossover(found, name, "metagradient")
-            for name in ("sketch", "sketch of groups", "additive sketch of groups")
+            for name in SKETCHES
             if name in methods and "metagradient" in methods
+        },
+        "over_sums": {
+            name: rmse_ratios(found, name, "sums over groups")
+            for name in SKETCHES
+            if name in methods and "sums over groups" in methods
         },
     }
 
@@ -157,26 +164,32 @@ def crossover(found: Evaluation, a: str, b: str) -> dict[str, Any]:
 
     ``queries = (precomputation_a - precomputation_b) / (per_query_b - per_query_a)``; None if never.
     """
-    rows = {(r["method"], r["deletions"]): r for r in found.rows}
     one, other = (next(r for r in found.rows if r["method"] == m) for m in (a, b))
     gain = other["per_query"] - one["per_query"]
     queries = (one["precomputation"] - other["precomputation"]) / gain if gain > 0 else None
-    both = [(d, rows[a, d]["rmse"], rows[b, d]["rmse"]) for m, d in rows if m == a and (b, d) in rows]
+    ratios = rmse_ratios(found, a, b)
     return {
         "cheaper_from_queries": queries,
-        "rmse_ratio": {d: x / y if y else None for d, x, y in both},
-        "errs_less_on": [d for d, x, y in both if x < 0.99 * y],  # below a hundredth it is rounding
+        "rmse_ratio": ratios,
+        "errs_less_on": [d for d, ratio in ratios.items() if ratio is not None and ratio < 0.99],  # else it is rounding
     }
 
 
-def _fresh(bank: RetrainBank) -> RetrainBank:
+def rmse_ratios(found: Evaluation, a: str, b: str) -> dict[str, float | None]:
+    """The RMSE of method a over that of b, by set of deletions that both were asked for; None over an exact b."""
+    rows = {(r["method"], r["deletions"]): r["rmse"] for r in found.rows}
+    both = [(d, rows[a, d], rows[b, d]) for m, d in rows if m == a and (b, d) in rows]
+    return {d: x / y if y else None for d, x, y in both}
+
+
+def _fresh(bank: RetrainBank, space: Space | None = None) -> RetrainBank:
     """An empty bank of the same training, so that what a method trains is paid by it."""
-    return RetrainBank(None, bank.train, {}, bank.space, bank.batch_size, bank.dtype)
+    return RetrainBank(None, bank.train, {}, space or bank.space, bank.batch_size, bank.dtype)
 
 
 def _structured(groups: Groups, count: int, key: int) -> dict[str, Any]:
     """Unions of whole groups, in three ranges of size: random ones that fall into the range."""
-    rng = np.random.default_rng(key)
+    rng = stream("structured test deletions", key)
     size = np.bincount(groups.membership) / groups.num_examples
     out: dict[str, Any] = {}
     for low, high in ((0.0, 0.05), (0.05, 0.3), (0.3, 0.5)):
@@ -194,7 +207,7 @@ def _structured(groups: Groups, count: int, key: int) -> dict[str, Any]:
 
 def _ridge(s: dict[str, Any]) -> tuple:
     """Ridge regression on clusters of inputs; the query is the squared error at new points."""
-    rng, n, p = np.random.default_rng(s["key"]), s["examples"], s["features"]
+    rng, n, p = stream("world data", s["key"]), s["examples"], s["features"]
     labels = np.sort(rng.integers(0, 10, n))
     x = rng.normal(size=(n, p)) + rng.normal(size=(10, p))[labels]
     y = x @ rng.normal(size=p) + rng.normal(size=10)[labels] + 0.3 * rng.normal(size=n)
@@ -289,3 +302,8 @@ def _microgpt(s: dict[str, Any]) -> tuple:
         experiment.train, experiment.query(names), names, groups, problem, experiment.train_checkpointed, False,
         lambda seed: microgpt.reseeded(experiment, seed).train,
     )  # fmt: skip
+
+
+#: What makes each world from its settings: the training program, the query, its names, the groups, and what baselines
+#: need (problem, the program in reverse mode, whether it is convex, the program of another seed).
+WORLDS: dict[str, Callable[[dict[str, Any]], tuple]] = {"ridge": _ridge, "digits": _digits, "microgpt": _microgpt}

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .seeds import jax_key
+
 DESIGNS = ("independent", "orthogonal")
 LARGEST_BASIS = 4096  # of orthogonal directions: drawing one takes the cube of its size
 
@@ -42,7 +44,7 @@ def directions(
     """
     dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
     if design == "independent":
-        return _draw(jax.random.key(key), jnp.asarray(indices), dim, dtype)
+        return _draw(jax_key("directions", key), jnp.asarray(indices), dim, dtype)
     block, column = np.divmod(np.asarray(indices), dim)
     psi = np.stack([_unitary(key, int(b), dim)[:, j] for b, j in zip(block, column, strict=True)])
     return jnp.asarray(psi.real, dtype), jnp.asarray(psi.imag, dtype)
@@ -63,7 +65,7 @@ def check_design(design: str, dim: int) -> str:
 @functools.lru_cache(maxsize=2)
 def _unitary(key: int, block: int, dim: int) -> np.ndarray:
     """A unitary matrix (q, q) drawn uniformly (Haar measure) from its own seed."""
-    seed = jax.random.fold_in(jax.random.fold_in(jax.random.key(key), block), 0x0BA5E)  # apart from the independent
+    seed = jax.random.fold_in(jax_key("orthogonal directions", key), block)
     g = np.asarray(jax.random.normal(seed, (2, dim, dim), jnp.float32), np.float64)
     q, r = np.linalg.qr(g[0] + 1j * g[1])
     phases = np.diagonal(r) / np.abs(np.diagonal(r))

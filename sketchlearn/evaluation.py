@@ -16,9 +16,11 @@ from .errors import check_count, check_key
 from .pricing import Price, priced
 from .progress import track
 from .retraining import RetrainBank, retrain
+from .seeds import stream
 
 COLUMNS = (
-    ("method", "method", "s"), ("deletions", "deletions", "s"), ("lds", "LDS", ".3f"), ("rmse", "RMSE", ".3g"),
+    ("method", "method", "s"), ("deletions", "deletions", "s"), ("count", "count", "d"), ("seen", "seen", "d"),
+    ("lds", "LDS", ".3f"), ("lds_low", "LDS from", ".3f"), ("lds_high", "LDS to", ".3f"), ("rmse", "RMSE", ".3g"),
     ("relative_error", "RMSE / rms change", ".3f"), ("coverage", "coverage", ".2f"),
     ("precomputation", "precomputation", ".3g"), ("per_query", "per query", ".3g"),
     ("per_deletion", "per deletion", ".3g"),
@@ -31,6 +33,7 @@ class Evaluation:
 
     Attributes:
         rows: dicts with ``method``, ``deletions``, ``count`` (of deletions), ``share`` (of the examples, mean),
+            ``seen`` (how many of them the method was made from: for these it is no prediction),
             ``lds`` with its bootstrap interval ``lds_low``, ``lds_high``, ``rmse`` (unit of the query),
             ``relative_error`` (over the rms of the true changes), ``coverage`` (of the interval; NaN without one),
             and prices in plain trainings: ``precomputation``, ``per_query``, ``per_deletion``; and
@@ -77,7 +80,8 @@ def evaluate(
 
     Args:
         methods: name -> anything with ``predict(query, delete)``, or a function of nothing that makes it and whose
-            running time is the precomputation.
+            running time is the precomputation. One that learned from retrainings says from which in an attribute
+            ``seen_deletions``, (B, n): test deletions among them are counted, and a warning says so.
         bank: the truth; it trains again what it does not hold.
         query: parameters -> number or array; every output counts as one query.
         deletions: name of a set -> a stack of B deletions, as the spaces of the methods read them.
@@ -111,17 +115,17 @@ def evaluate(
         raise ValueError("give at least one method and one set of deletions.")
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level!r}.")
-    only, rng = only or {}, np.random.default_rng(check_key(key))
+    only, rng = only or {}, stream("bootstrap", check_key(key))
     unknown = [n for n in only if n not in methods] + [d for sets in only.values() for d in sets if d not in deletions]
     if unknown:
         raise ValueError(f"`only` names {unknown}, which are neither methods nor sets of deletions.")
     check_count("resamples", resamples)
     baseline = np.asarray(jax.jit(query)(bank.plain), np.float64)
-    stacks, truth, share = {}, {}, {}
+    stacks, truth, share, vectors = {}, {}, {}, {}
     for label, stack in deletions.items():
         z = np.atleast_2d(bank.space.locate(stack))
         x = np.asarray(bank.space.embed(z), np.float64)
-        stacks[label], share[label] = list(stack), float(x.mean())
+        stacks[label], share[label], vectors[label] = list(stack), float(x.mean()), x
         truth[label] = (bank.evaluated(query, 1 - x) - baseline).reshape(len(x), -1)
     outputs = baseline.size
     labels = [str(i) for i in range(outputs)] if names is None else list(names)
@@ -159,7 +163,14 @@ def evaluate(
         for label, answer in answers.items():
             guess = answer.change.reshape(truth[label].shape)
             row, each_query = _score(guess, truth[label], answer, level, resamples, rng)
-            rows.append({"method": name, "deletions": label, "count": len(guess), "share": share[label], **row})
+            known = 0 if isinstance(made, RetrainBank) else _seen(made, vectors[label])
+            if known:
+                warnings[name].append(
+                    f"made from the retrained values of {known} of the {len(guess)} deletions of {label!r}: for these "
+                    "it is no prediction."
+                )
+            about = {"method": name, "deletions": label, "count": len(guess), "seen": known, "share": share[label]}
+            rows.append(about | row)
             for q, found in zip(labels, each_query, strict=True):
                 single.append({"method": name, "deletions": label, "query": q, **found})
     unit = plain.seconds()
@@ -185,7 +196,8 @@ def random_deletions(num_examples: int, fraction: float, count: int, key: int = 
     n = check_count("num_examples", num_examples)
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, got {fraction!r}.")
-    rng, size = np.random.default_rng(check_key(key)), max(round(fraction * n), 1)
+    size = max(round(fraction * n), 1)
+    rng = stream("test deletions", check_key(key), size)
     out = np.zeros((check_count("count", count), n), bool)
     for row in out:
         row[rng.choice(n, size, replace=False)] = True
@@ -215,6 +227,15 @@ def _retraining_seconds(bank: RetrainBank) -> float:
     return priced(lambda: retrain(bank.train, rows, batch_size=bank.batch_size, dtype=bank.dtype))[1].running / len(
         rows
     )
+
+
+def _seen(method: Any, x: np.ndarray) -> int:
+    """How many deletion vectors (B, n) are among those that a method was made from."""
+    known = getattr(method, "seen_deletions", None)
+    if known is None:
+        return 0
+    rows = {row.tobytes() for row in np.round(np.asarray(known, np.float64), 9) + 0.0}  # no minus zero
+    return sum(row.tobytes() in rows for row in np.round(x, 9) + 0.0)
 
 
 def _score(

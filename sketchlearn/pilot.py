@@ -35,6 +35,7 @@ from .running import (
     full_weights,
     jets_along,
 )
+from .seeds import subseed
 from .spaces import Space
 from .taylor.cauchy import CHUNK, LANE, MAX_RADII
 
@@ -90,7 +91,7 @@ class Pilot(NamedTuple):
     """What a pilot saw; the query's outputs are flattened to Q.
 
     Attributes:
-        coefficients: (pilot, k, Q) complex, along the first random directions of the key.
+        coefficients: (pilot, k, Q) complex, along random directions, others than a sketch with the same key has.
         terms: (D, k, Q), the exact Taylor terms of the deletions.
         changes: (D, Q), by how much training again without them changes the query.
         costs: one :class:`Cost` for each degree 1..k.
@@ -154,6 +155,7 @@ def run_pilot(
     retrained = jax.tree.map(lambda p: p[1:], retrained)
     check_parameters(retrained, "training without a typical deletion")
 
+    key = subseed("pilot directions", key)
     re, im = directions(key, jnp.arange(pilot), space.dim, weights.dtype)
     rows = jnp.concatenate([re, deletions]), jnp.concatenate([im, jnp.zeros_like(deletions)])
     block = jnp.arange(split(LARGEST_BLOCK, num_directions)[1])

@@ -13,6 +13,7 @@ from .errors import check_count, check_degree, check_key, check_positive
 from .noise import chi_square_factors, contribution_variance, is_exact
 from .pilot import Cost, run_pilot
 from .running import full_weights
+from .seeds import stream
 from .spaces import Space
 from .wording import advice, duration, in_words, notes
 
@@ -153,8 +154,8 @@ def plan(
     Expected squared error of the first j orders: ``Σ_{r<=j} V_r / m + E (f(x) - f(0) - Σ_{r<=j} P_r(x))²``. ``V_r``
     is the variance of one direction's contribution to the plain mean, (``sketchlearn.noise``), and 0 where
     2m real equations determine the order, ``2m >= C(q+r-1, r)``. The rest is measured: the pilot trains again without
-    each deletion and runs the series along it. Orders are counted as independent. A sketch with the same key begins
-    with the pilot's directions.
+    each deletion and runs the series along it. Orders are counted as independent. The pilot's
+    directions are others than those of a sketch with the same key, so that the plan does not see what it plans.
 
     Args:
         train: weights (n,) -> parameters.
@@ -200,7 +201,7 @@ def plan(
     warnings = []
     z = _typical(space, pilot, key) if delete is None else np.atleast_2d(space.locate(delete))
     if len(z) > MOST_DELETIONS:
-        chosen = np.sort(np.random.default_rng(key).permutation(len(z))[:MOST_DELETIONS])
+        chosen = np.sort(stream("planned deletions", key).permutation(len(z))[:MOST_DELETIONS])
         warnings.append(f"{MOST_DELETIONS} of the {len(z)} deletions were run, chosen at random.")
         z = z[chosen]
     every_one = delete is None and len(z) == space.dim  # each coordinate alone: none is left to chance
@@ -247,7 +248,7 @@ def _among(
 
 def _typical(space: Space, count: int, key: int) -> np.ndarray:
     """Coordinates of different random deletions of a twentieth of the space, at least one coordinate."""
-    q, draw = space.dim, np.random.default_rng(key)
+    q, draw = space.dim, stream("planned deletions", key)
     size = max(1, round(SHARE * q))
     if size == 1:
         found = np.eye(q)[draw.permutation(q)[:count]]

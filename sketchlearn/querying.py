@@ -19,12 +19,14 @@ from .interpolation import MOST_EQUATIONS, Fitted, Interpolant
 from .measuring import Measured, measured, push, slices
 from .prediction import Prediction, predict_from
 from .running import check_query
+from .seeds import stream
 from .spaces import Space
-from .truncation import fraction_of, sizes_along, truncation
+from .truncation import CALIBRATION, fraction_of, sizes_along, truncation
 
 ESTIMATORS = ("auto", "mean", "median_of_means", "least_squares", "kernel")
 FITTED = ("auto", "least_squares", "kernel")
 PROBED_PARAMETERS = 512
+KEPT_INTERPOLANTS = 12  # a kept sketch of degree 3: those of all its orders, alike and scaled for three queries
 PURE = 0.5  # the share of pure powers in an order above one, a guess; 0.1 to 0.5 serve microgpt alike, 0.5 the digits
 
 
@@ -41,6 +43,7 @@ class Sketch:
         centre: z_0, (q,), where the run was expanded; zero unless asked for.
         parameters_at_centre: what ``train`` returns there.
         alone: what each coordinate does alone, for an additive sketch; else None.
+        calibration: the numbers behind its intervals that no theory gives.
     """
 
     def __init__(
@@ -59,12 +62,12 @@ class Sketch:
     ):
         self.space, self.degree, self.key, self.design = space, degree, key, design
         self.parameters, self.alone, self.queries = parameters, alone, queries or {}
-        self._jets = coefficients
+        self._jets, self.calibration = coefficients, CALIBRATION
         self.centre = np.zeros(space.dim) if centre is None else centre
         self.parameters_at_centre = parameters if centre is None else parameters_at_centre
         self.num_directions = num_directions or len(jax.tree.leaves(coefficients)[0])
         self._measured: dict[int, Measured] = {}
-        self._interpolants: dict[tuple[int, bool], Interpolant] = {}
+        self._interpolants: dict[tuple[int, bytes | None], Interpolant] = {}
 
     def __repr__(self) -> str:
         more = (", additive" if self.alone else "") + (", centred" if self.centre.any() else "")
@@ -100,6 +103,11 @@ class Sketch:
         seen = self._see(query)
         shape = seen.baseline.shape
         return seen.centre.reshape(shape), seen.coefficients.reshape(self.num_directions, self.degree, *shape)
+
+    @property
+    def seen_deletions(self) -> np.ndarray | None:
+        """The deletions (q, n) that an additive sketch was retrained for, which are no test of it; else None."""
+        return None if self.alone is None else np.asarray(self.space.embed(np.eye(self.space.dim)), np.float64)
 
     def _see(self, query: Callable | str) -> Measured:
         for name, seen in self.queries.items():
@@ -203,8 +211,8 @@ class Sketch:
         raw[:, 0] = seen.coefficients[:, 0]  # the first order is a size, too, where it is known
         apart = self._control(seen.query, c, at) if control and seen.query else np.zeros((len(at), *c.shape[1:]))
         powers = estimators.powers(self.directions, at, self.degree, interactions=seen.alone is not None)
-        scales = self._scales if estimator in FITTED and (self.alone or self._solves_first) else None
-        sizes = sizes_along(self.directions, raw, bool(seen.alone), scales).at(at)
+        scales = self._scales(seen) if estimator in FITTED and (self.alone or self._solves_first) else None
+        sizes = sizes_along(self.directions, raw, bool(seen.alone), scales, self.calibration).at(at)
         how, notes = [estimator.replace("_", " ")] * self.degree, []
         if estimator == "median_of_means":
             groups = estimators.groups_for(failure, self.num_directions)
@@ -219,11 +227,11 @@ class Sketch:
         else:
             orders = 1 if estimator == "least_squares" else self.degree
             rounding = float(np.finfo(seen.coefficients.dtype).eps)
-            made = [self._fit(r, c[:, r - 1], at, rounding, fitted=r <= orders) for r in range(1, self.degree + 1)]
+            made = [self._fit(r, c[:, r - 1], at, rounding, r <= orders, scales) for r in range(1, self.degree + 1)]
             fits, how = [fit for fit, _ in made], [text for _, text in made]
             averaged = [fit.residuals if fit.residuals.any() else c[:, r] for r, fit in enumerate(fits)]
             left = np.stack(averaged, 1)  # of an order that is solved for, all of it
-            expected = sizes_along(self.directions, left, bool(seen.alone), scales).at(at)
+            expected = sizes_along(self.directions, left, bool(seen.alone), scales, self.calibration).at(at)
             found = estimators.with_fits(powers, fits, self.space.dim, expected, sizes * fraction_of(left, raw))
         if first is not None and not seen.alone:
             apart[:, 0] += at @ first
@@ -238,7 +246,9 @@ class Sketch:
         size = None if estimator not in FITTED else self._first_size(seen, first, at)
         lowest = 2 if seen.alone else 1
         moved = at @ seen.alone.coefficients[:, 0] if seen.alone else found.terms[:, 0]
-        missing, decays = truncation(found.terms, used, at, fraction, sizes, moved, lost, size, lowest)
+        missing, decays = truncation(
+            found.terms, used, at, fraction, sizes, moved, lost, size, lowest, self.calibration
+        )
         prediction = predict_from(found, seen.baseline, known, z.ndim > 1, used, missing, decays)
         asked = {"auto": self.degree, "kernel": self.degree, "least_squares": 1}.get(estimator, 0)  # orders to fit
         unfitted = [r for r in range(1, asked + 1) if self._too_costly(r)]
@@ -260,12 +270,12 @@ class Sketch:
             if not self._solves_first:
                 return None
             first = seen.coefficients[:, 0].astype(complex)
-            gradient = self._interpolant(1, False).fit(first, np.eye(self.space.dim)).values
+            gradient = self._interpolant(1).fit(first, np.eye(self.space.dim)).values
         return np.sqrt(at**2 @ gradient**2)
 
     @property
     def _solves_first(self) -> bool:
-        return not self._too_costly(1) and self._interpolant(1, False).determined
+        return not self._too_costly(1) and self._interpolant(1).determined
 
     def _control(self, query: Callable, c: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Subtract from c, in place, what θ_1 alone determines; return what that is at the deletions, (B, k, Q)."""
@@ -279,7 +289,7 @@ class Sketch:
             own = jax.tree.map(lambda a: np.asarray(a)[:, 0], self.alone.coefficients)
             first = jax.tree.map(lambda a: np.tensordot(at.astype(a.dtype), a, 1), own)
         elif self._solves_first:
-            solver = self._interpolant(1, False)
+            solver = self._interpolant(1)
             re, im = np.split(solver.weights(at), 2)
 
             def solved(a: np.ndarray) -> np.ndarray:
@@ -319,17 +329,23 @@ class Sketch:
         return array.reshape(self.space.dim, -1)
 
     def _fit(
-        self, order: int, coefficients: np.ndarray, z: np.ndarray, rounding: float, fitted: bool
+        self,
+        order: int,
+        coefficients: np.ndarray,
+        z: np.ndarray,
+        rounding: float,
+        fitted: bool,
+        scales: np.ndarray | None,
     ) -> tuple[Fitted, str]:
         """The fit of one order that leaves least: with all coordinates alike, or scaled by what they do; or none."""
         if not fitted or self._too_costly(order):
             nothing = np.zeros((len(z), coefficients.shape[1]))
             return Fitted(nothing, coefficients, nothing, np.zeros(coefficients.shape[1], bool)), "mean"
-        plain = self._interpolant(order, False)
+        plain = self._interpolant(order)
         best = plain.fit(coefficients, z, rounding)
         how = "solved for" if plain.determined else "kernel, and the mean of what it leaves"
-        if order > 1 and not plain.determined and (self.alone or self._solves_first):  # scales without noise
-            other = self._interpolant(order, True).fit(coefficients, z, rounding)
+        if order > 1 and not plain.determined and scales is not None:
+            other = self._interpolant(order, scales).fit(coefficients, z, rounding)
             better = (np.abs(other.residuals) ** 2).sum(0) < (np.abs(best.residuals) ** 2).sum(0)
             best = Fitted(*(np.where(better, a, b) for a, b in zip(other, best, strict=True)))
             how += f"; coordinates scaled by their first order in {better.sum()} of {len(better)} outputs"
@@ -340,27 +356,45 @@ class Sketch:
         unknowns = math.comb(self.space.dim + order - 1, order)
         return min(unknowns, 2 * self.num_directions) > MOST_EQUATIONS
 
-    def _interpolant(self, order: int, scaled: bool) -> Interpolant:
-        if (order, scaled) not in self._interpolants:
-            pure = 0.0 if self.alone and order > 1 else PURE if scaled else None
-            self._interpolants[order, scaled] = Interpolant(
-                self.directions, order, self._scales if scaled else None, pure
-            )
-        return self._interpolants[order, scaled]
+    def _interpolant(self, order: int, scales: np.ndarray | None = None) -> Interpolant:
+        """The equations of an order, with coordinates alike or scaled; those made last are kept."""
+        which = order, None if scales is None else scales.tobytes()
+        if which not in self._interpolants:
+            pure = 0.0 if self.alone and order > 1 else None if scales is None else PURE
+            if len(self._interpolants) >= KEPT_INTERPOLANTS:  # each holds (2m, 2m) eigenvectors
+                self._interpolants.pop(next(iter(self._interpolants)))
+            self._interpolants[which] = Interpolant(self.directions, order, scales, pure)
+        return self._interpolants[which]
+
+    def _scales(self, seen: Measured) -> np.ndarray:
+        """How much each coordinate matters at first order, squared, (q,): a guess for higher orders.
+
+        How much it moves the parameters; where they are not kept, how much it moves this query, each output in
+        units of its own. No other query counts: a prediction depends on nothing but what was asked.
+        """
+        # only asked for where it is exact: a guess made from the directions would bias what is averaged over them
+        if self._jets is not None:
+            return self._parameter_scales
+        effects = (seen.alone or seen).coefficients[:, 0]
+        if not self.alone:
+            effects = self._interpolant(1).fit(effects.astype(complex), np.eye(self.space.dim)).values
+        square = effects**2
+        whole = square.sum(0)
+        return _relative((square / np.where(whole > 0, whole, 1)).sum(1))
 
     @functools.cached_property
-    def _scales(self) -> np.ndarray:
-        """How much each coordinate moves the parameters at first order, squared, (q,): a guess for higher orders."""
-        # only asked for where it is exact: a guess made from the directions would bias what is averaged over them
-        if self._jets is None:  # what is left of the parameters: the queries measured
-            effects = np.concatenate([(s.alone or s).coefficients[:, 0] for s in self.queries.values()], 1)
-        else:
-            total = sum(np.size(leaf) for leaf in jax.tree.leaves(self.parameters))
-            chosen = np.random.default_rng(0).permutation(total)[:PROBED_PARAMETERS]  # plenty for a length
-            trees = [self.alone.coefficients] if self.alone else self._parts()
-            each = ([np.asarray(c)[:, 0].reshape(len(c), -1) for c in jax.tree.leaves(tree)] for tree in trees)
-            effects = np.concatenate([np.concatenate(leaves, 1)[:, chosen] for leaves in each])
+    def _parameter_scales(self) -> np.ndarray:
+        """How much each coordinate moves the parameters at first order, squared, (q,)."""
+        total = sum(np.size(leaf) for leaf in jax.tree.leaves(self.parameters))
+        chosen = stream("probed parameters", 0).permutation(total)[:PROBED_PARAMETERS]  # plenty for a length
+        trees = [self.alone.coefficients] if self.alone else self._parts()
+        each = ([np.asarray(c)[:, 0].reshape(len(c), -1) for c in jax.tree.leaves(tree)] for tree in trees)
+        effects = np.concatenate([np.concatenate(leaves, 1)[:, chosen] for leaves in each])
         if not self.alone:
-            effects = self._interpolant(1, False).fit(effects.astype(complex), np.eye(self.space.dim)).values
-        size = (effects**2).sum(1)
-        return size / size.mean() + 1e-6 if size.any() else np.ones_like(size)
+            effects = self._interpolant(1).fit(effects.astype(complex), np.eye(self.space.dim)).values
+        return _relative((effects**2).sum(1))
+
+
+def _relative(size: np.ndarray) -> np.ndarray:
+    """Sizes over their mean, none of them zero."""
+    return size / size.mean() + 1e-6 if size.any() else np.ones_like(size)

@@ -20,6 +20,7 @@ from .errors import check_count, check_dtype, check_key, is_tracer
 from .failures import Failure, first_failure, vanishing
 from .networks import network, same_structure
 from .precision import converted, floating, wider, widest
+from .seeds import jax_key
 
 REDUCTIONS = ("mean", "sum", "weighted mean")
 
@@ -131,7 +132,7 @@ class Recipe:
         self.num_examples = count_examples(self.examples)
         self.batches = check_batches(batches, self.num_examples)
         self._wants = _arguments(loss)
-        self._key = jax.random.key(check_key(seed))
+        self._key = jax_key("layer and loss keys", check_key(seed))
         first = self._chosen(self.batches[0])
         ones = jnp.ones(len(self.batches[0]), dtype)
         made = network(model, initial, self._key, lambda m: self._losses(m, first, self._key, ones, loss))

@@ -30,7 +30,7 @@ from safetensors.numpy import save
 from . import _jax_compat as compat
 from .errors import StoreError
 
-FORMAT = 1
+FORMAT = 2  # of blocks and of the directions that a key stands for: those of format 1 were others
 MANIFEST = "manifest.json"
 
 

@@ -8,20 +8,40 @@ counts depends on the deletion (:func:`unlike_directions`).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-# Chosen for intervals that hold 95% on microgpt with both lists of names (first letters, their unions, random subsets
-# from 2 names to 50%, subsets of a pool), and looked at with ridge regression and the digits; benchmarks/ has figures.
-TYPICAL = 1.25  # deletions move in one sense, directions in all: their orders are a little larger than along directions
-FEW = 3.0  # up to so many coordinates a deletion is judged by its own terms
-BELIEVED = 0.5  # of what says that some coordinates matter more: at higher orders they differ less, or others do
-DECAY = 0.8  # how a deletion's own terms shrink from one order to the next
-LARGE = 0.2  # the deleted fraction of the weights from which the first order counts in full; below, less by its root
-AIMED = 2.0  # so many times its typical first order, chance hardly moves a query: the deletion was chosen for it
-FASTEST = 2.0  # the largest growth from an order to the next that is believed: a tiny order before says nothing
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """The numbers in the size of what is missing that no theory gives.
+
+    Chosen by ``python -m benchmarks.calibration`` on three training programs, and judged on others: see there.
+
+    Attributes:
+        typical: by how much deletions exceed directions: they move in one sense, directions in all.
+        few: up to so many coordinates a deletion is judged by its own terms.
+        believed: the part of what says that some coordinates matter more: at higher orders they differ less, or others
+            do.
+        decay: how a deletion's own terms shrink from one order to the next.
+        large: the deleted fraction of the weights from which the first order counts in full; below, less by its root.
+        aimed: so many times its typical first order, chance hardly moves a query: the deletion was chosen for it.
+        fastest: the largest growth from an order to the next that is believed: a tiny order before says nothing.
+    """
+
+    typical: float = 1.25
+    few: float = 3.0
+    believed: float = 0.5
+    decay: float = 0.8
+    large: float = 0.2
+    aimed: float = 2.0
+    fastest: float = 2.0
+
+
+CALIBRATION = Calibration()
 
 
 class Sizes(NamedTuple):
@@ -50,7 +70,11 @@ class Sizes(NamedTuple):
 
 
 def sizes_along(
-    psi: np.ndarray, coefficients: np.ndarray, interactions: bool = False, scales: np.ndarray | None = None
+    psi: np.ndarray,
+    coefficients: np.ndarray,
+    interactions: bool = False,
+    scales: np.ndarray | None = None,
+    calibration: Calibration = CALIBRATION,
 ) -> Sizes:
     """How large the orders are along directions, and how much of it the pure powers ``z_j^r`` are.
 
@@ -62,10 +86,12 @@ def sizes_along(
         psi: (m, q) complex, independent and uniform on the unit sphere.
         coefficients: (m, k, Q) complex.
         interactions: whether there are no pure powers above order one.
-        scales: (q,), how much coordinates matter at first order, squared: ``BELIEVED`` in part; all alike if not given.
+        scales: (q,), how much coordinates matter at first order, squared, believed in part; all alike if not given.
+        calibration: says which part.
     """
     k, q = coefficients.shape[1], psi.shape[1]
-    scales = np.ones(q) if scales is None else BELIEVED * scales / scales.mean() + 1 - BELIEVED
+    part = calibration.believed
+    scales = np.ones(q) if scales is None else part * scales / scales.mean() + 1 - part
     sums = [(scales**r).sum() for r in range(1, k + 1)]
     complete = [1.0]  # r h_r = Σ_i p_i h_{r-i}
     for r in range(1, k + 1):
@@ -110,16 +136,16 @@ def fraction_of(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.sqrt(np.divide(some, every, out=np.zeros_like(some), where=every > 0))
 
 
-def unlike_directions(z: np.ndarray) -> np.ndarray:
+def unlike_directions(z: np.ndarray, few: float = CALIBRATION.few) -> np.ndarray:
     """How little the directions say about deletions with coordinates z (B, q), (B,): from 0, nothing special, to 1.
 
-    The root of ``FEW / N + φ``: ``N = |z|⁴ / Σ_j z_j⁴`` is the number of coordinates that take part, and
+    The root of ``few / N + φ``: ``N = |z|⁴ / Σ_j z_j⁴`` is the number of coordinates that take part, and
     ``φ = (Σ_j z_j)² / (q |z|²)`` the share of the one direction that all coordinates have in common. For deleting N of
     q that is ``N / q``.
     """
     length = (z * z).sum(1)
     common = z.sum(1) ** 2 / (z.shape[1] * np.where(length > 0, length, 1))
-    return np.sqrt(np.minimum(1, FEW / _participants(z) + common))
+    return np.sqrt(np.minimum(1, few / _participants(z) + common))
 
 
 def _participants(z: np.ndarray) -> np.ndarray:
@@ -130,11 +156,16 @@ def _participants(z: np.ndarray) -> np.ndarray:
 
 
 def continued(
-    terms: np.ndarray, used: np.ndarray, bend: Any = 1.0, first: np.ndarray | None = None, lowest: int = 1
+    terms: np.ndarray,
+    used: np.ndarray,
+    bend: Any = 1.0,
+    first: np.ndarray | None = None,
+    lowest: int = 1,
+    decay: float = CALIBRATION.decay,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A deletion's own terms continued to the first order left out, (B, Q), and whether they decay, (B, Q).
 
-    Each shrinks by the factor ``DECAY`` an order (or by that of the last two, if they decay more slowly), and the
+    Each shrinks by the factor ``decay`` an order (or by that of the last two, if they decay more slowly), and the
     largest continuation counts, because a single term may be small by cancellation.
 
     Args:
@@ -153,9 +184,9 @@ def continued(
     last, before = at(count - 1), at(count - 2)
     comparable = count > lowest
     decays = ~comparable | (last < before) | (last == 0)
-    slow = comparable & (last > DECAY * before)
+    slow = comparable & (last > decay * before)
     ratio = np.divide(last, before, out=np.ones_like(last), where=before > 0)
-    rate = np.where(slow, np.minimum(ratio, 1.0), DECAY)
+    rate = np.where(slow, np.minimum(ratio, 1.0), decay)
     begin = size[:, 0] if first is None else np.maximum(size[:, 0], first)
     size = np.concatenate([(bend * begin)[:, None], size[:, 1:]], 1)
     ahead = count[:, None] - np.arange(terms.shape[1])[:, None]  # orders from each term to the first left out
@@ -172,10 +203,11 @@ def truncation(
     lost: Any = 0.0,
     first: np.ndarray | None = None,
     lowest: int = 1,
+    calibration: Calibration = CALIBRATION,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The size of what a prediction leaves out, (B, Q), and whether its used terms decay, (B, Q).
 
-    ``sqrt(TYPICAL² missing² + unlike² own² · missing² / all²)`` with ``missing² = lost + S_{k+1}² + S_{k+2}²``. The
+    ``sqrt(typical² missing² + unlike² own² · missing² / all²)`` with ``missing² = lost + S_{k+1}² + S_{k+2}²``. The
     typical sizes S go on by the last ratio, ``ρ = S_k / S_{k-1} · k² / (k² - 1)``: ratios of the coefficients 1/r of a
     logarithm grow like that. ``own`` is what the deletion's own terms continue to; ``unlike`` is that of
     :func:`unlike_directions`, or one if the deletion moves the query at first order by much more than is typical. Of
@@ -191,18 +223,20 @@ def truncation(
         lost: (B, Q), the mean square of what is left of the orders not used.
         first: (B, Q), the size of the first order without cancellation between coordinates, where it is known.
         lowest: the first order that is not zero by construction: 2 for interactions.
+        calibration: the numbers that no theory gives.
     """
-    k, bend = terms.shape[1], np.minimum(1, np.sqrt(fraction / LARGE))[:, None]
+    by = calibration
+    k, bend = terms.shape[1], np.minimum(1, np.sqrt(fraction / by.large))[:, None]
     ratio = np.divide(np.abs(moved), sizes[:, 0], out=np.zeros_like(moved), where=sizes[:, 0] > 0)
-    aimed = np.clip(ratio / AIMED - 1, 0, 1)
-    own, decays = continued(terms, used, np.maximum(bend, aimed), first, lowest)
+    aimed = np.clip(ratio / by.aimed - 1, 0, 1)
+    own, decays = continued(terms, used, np.maximum(bend, aimed), first, lowest, by.decay)
     last, before = sizes[:, -1], sizes[:, -2] if k > 1 else sizes[:, -1]
     if k < lowest:  # one coordinate alone has no interactions
         last = last * np.sqrt(1 - 1 / _participants(z))[:, None]
-    ratio = np.divide(last, before, out=np.full_like(last, DECAY), where=before > 0)
-    ratio = np.minimum(ratio * k * k / (k * k - 1), FASTEST) if k > 1 else ratio * DECAY * bend
+    ratio = np.divide(last, before, out=np.full_like(last, by.decay), where=before > 0)
+    ratio = np.minimum(ratio * k * k / (k * k - 1), by.fastest) if k > 1 else ratio * by.decay * bend
     ahead = (last * ratio) ** 2 * (1 + np.minimum(ratio, 1) ** 2)
     missing, every = lost + ahead, (sizes**2 * ~used).sum(1) + ahead
     share = np.divide(missing, every, out=np.ones_like(ahead), where=every > missing)
-    own = np.maximum(unlike_directions(z)[:, None], aimed) * own
-    return np.sqrt(TYPICAL**2 * missing + share * own**2), decays
+    own = np.maximum(unlike_directions(z, by.few)[:, None], aimed) * own
+    return np.sqrt(by.typical**2 * missing + share * own**2), decays

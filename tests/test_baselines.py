@@ -9,12 +9,12 @@ import pytest
 
 import sketchlearn as sl
 from sketchlearn.baselines import (
+    CoordinateSums,
     DatamodelRegression,
     ForwardFirstOrder,
     GroupInfluence,
     InfinitesimalJackknife,
     Influence,
-    LeaveOneOutSums,
     Metagradient,
     NewtonStep,
     ProjectedGradients,
@@ -197,7 +197,7 @@ def test_a_datamodel_finds_the_coefficients_of_a_linear_response(penalty):
 
 def test_leave_one_out_sums_are_exact_alone_and_miss_interactions():
     bank = sl.RetrainBank(None, lambda w: jnp.sum(w) ** 2, {}, SPACE)
-    method = LeaveOneOutSums(bank)
+    method = CoordinateSums(bank)
     found = method.predict(lambda p: p, [[3], [1, 2]])
     np.testing.assert_array_equal(found.change, [13.0**2 - 14**2, 2 * (13.0**2 - 14**2)])
     assert found.change[1] != 12.0**2 - 14**2
@@ -207,7 +207,7 @@ def test_groups_are_deleted_whole_whatever_their_order():
     groups = sl.Groups(["b", "a", "c", "b"])
     train = lambda w: w @ jnp.array([1.0, 10.0, 100.0, 1000.0])  # noqa: E731
     bank = sl.RetrainBank(None, train, {}, groups)
-    methods = [bank, LeaveOneOutSums(bank), Metagradient(train, groups), ForwardFirstOrder(train, groups)]
+    methods = [bank, CoordinateSums(bank), Metagradient(train, groups), ForwardFirstOrder(train, groups)]
     for method in methods:
         found = method.predict(lambda p: p, [["a"], ["b", "c"]])
         np.testing.assert_allclose(found.change, [-10.0, -1101.0], rtol=1e-12)
@@ -223,7 +223,7 @@ def test_deleting_an_example_that_helps_raises_the_loss_in_every_method():
     visited = sl.Problem(problem.loss, 6, problem.parameters, problem.penalty, checkpoints=steps)
     bank = sl.RetrainBank(None, made.train, {}, space)
     methods = [
-        bank, LeaveOneOutSums(bank), DatamodelRegression(bank, 60, 0.3), Metagradient(made.train, space),
+        bank, CoordinateSums(bank), DatamodelRegression(bank, 60, 0.3), Metagradient(made.train, space),
         ForwardFirstOrder(made.train, space), Influence(problem, space), Influence(problem, space, "cg"),
         Influence(problem, space, "gauss_newton"), GroupInfluence(problem, space), NewtonStep(problem, space),
         InfinitesimalJackknife(problem, space, 3), TracIn(visited, space),

@@ -200,10 +200,10 @@ def test_with_one_candidate_every_direction_is_exact_and_the_series_is_the_leave
     # the rest of a geometric series; its estimate assumes no faster decay than DECAY, so it is above
     np.testing.assert_allclose(missing, np.abs(exact[-1]) * leverage / (1 - leverage), rtol=1e-6)
     # in one dimension typical sizes are the terms: they go on by their own ratio, and the first term by DECAY
-    assert leverage < truncation.DECAY
+    assert leverage < truncation.CALIBRATION.decay
     ratio = leverage * degree**2 / (degree**2 - 1)
-    typical = truncation.TYPICAL * np.abs(exact[-1]) * ratio * np.hypot(1, ratio)
-    own = np.abs(exact[0]) * np.sqrt(1 / 8 / truncation.LARGE) * truncation.DECAY**degree
+    typical = truncation.CALIBRATION.typical * np.abs(exact[-1]) * ratio * np.hypot(1, ratio)
+    own = np.abs(exact[0]) * np.sqrt(1 / 8 / truncation.CALIBRATION.large) * truncation.CALIBRATION.decay**degree
     # the terms are known to 1e-11 (above), and their ratio is taken of terms that are 1e-4 of the first
     np.testing.assert_allclose(found.truncation, np.hypot(typical, own), rtol=1e-6)
     assert (found.truncation > missing).all()
@@ -378,7 +378,7 @@ def test_auto_drops_the_orders_that_are_noise_and_says_so():
     assert auto.standard_error == pytest.approx(auto.standard_errors[0], rel=1e-14)  # the square root of a square
     # no cancellation in it, all weights are moved, and the deletion is chosen for the query: the first order,
     # continued; the typical size of what is lost and of what follows adds a hundredth
-    own = truncation.DECAY * abs(auto.terms[0])
+    own = truncation.CALIBRATION.decay * abs(auto.terms[0])
     assert own < auto.truncation < 1.02 * own
     assert any(
         "orders dropped because noise exceeds them, of 1 predictions: 1 at order 2, 1 at order 3; shrunk estimates "

@@ -113,7 +113,9 @@ def test_scales_are_believed_in_part_and_their_unit_does_not_matter():
     c = np.random.default_rng(7).normal(size=(30, 2, 1)) + 0j
     found = truncation.sizes_along(psi, c, scales=scales)
     # both to rounding: a mean and a few products of float64 in another order
-    np.testing.assert_allclose(found.scales - 1, truncation.BELIEVED * (scales / scales.mean() - 1), rtol=1e-12)
+    np.testing.assert_allclose(
+        found.scales - 1, truncation.CALIBRATION.believed * (scales / scales.mean() - 1), rtol=1e-12
+    )
     other = truncation.sizes_along(psi, c, scales=1e6 * scales)
     np.testing.assert_allclose(other.at(np.ones((1, 4))), found.at(np.ones((1, 4))), rtol=1e-12)
 
@@ -167,7 +169,7 @@ def test_few_coordinates_or_nearly_all_are_unlike_directions():
 
 
 def test_own_terms_are_continued_by_their_slowest_decay_and_see_through_cancellation():
-    rate = truncation.DECAY
+    rate = truncation.CALIBRATION.decay
     terms = np.array([[1.0, 0.1, 0.09], [1e-6, 0.1, 0.01], [1.0, 0.5, 0.1]])[:, :, None]
     used = np.ones(terms.shape, bool)
     missing, decays = truncation.continued(terms, used)
@@ -194,9 +196,9 @@ def test_typical_sizes_go_on_like_the_coefficients_of_a_logarithm():
     z, x = np.ones((1, 50)), 0.4
     sizes = [x**r / r for r in (1, 2, 3)]
     following = math.hypot(x**4 / 4, x**4 / 4 * 3 / 4 * x)  # the next as it is, the one after by the same ratio
-    assert left_out(sizes, z)[0] == pytest.approx(truncation.TYPICAL * following, rel=1e-12)
+    assert left_out(sizes, z)[0] == pytest.approx(truncation.CALIBRATION.typical * following, rel=1e-12)
     assert left_out(sizes, z, lost=np.full((1, 1), 7.0))[0] == pytest.approx(
-        truncation.TYPICAL * math.sqrt(following**2 + 7), rel=1e-12
+        truncation.CALIBRATION.typical * math.sqrt(following**2 + 7), rel=1e-12
     )
 
 
@@ -213,9 +215,9 @@ def test_an_order_that_is_nothing_by_rounding_does_not_make_the_next_one_huge():
 def test_a_first_order_sketch_bends_with_the_root_of_the_fraction_and_one_coordinate_has_no_interactions():
     z = np.ones((1, 9))
     small, large = (left_out([1.0], z, fraction=f)[0] for f in (0.002, 0.2))
-    rate = truncation.DECAY
-    assert large == pytest.approx(truncation.TYPICAL * math.hypot(rate, rate**2), rel=1e-12)
-    assert small == pytest.approx(truncation.TYPICAL * math.hypot(0.1 * rate, 0.01 * rate**2), rel=1e-12)
+    rate = truncation.CALIBRATION.decay
+    assert large == pytest.approx(truncation.CALIBRATION.typical * math.hypot(rate, rate**2), rel=1e-12)
+    assert small == pytest.approx(truncation.CALIBRATION.typical * math.hypot(0.1 * rate, 0.01 * rate**2), rel=1e-12)
     assert left_out([1.0], np.eye(9)[:1], lowest=2)[0] == 0
     assert left_out([1.0], z, lowest=2)[0] > 0
 
@@ -232,7 +234,7 @@ def test_of_own_terms_continued_to_orders_that_are_known_in_part_only_the_rest_c
     for known in (0.0, 0.5, 1.0):  # of order two
         missing = 0.4**2 * (1 - known) + ahead
         share = missing / (0.4**2 + ahead)
-        expected = math.sqrt(truncation.TYPICAL**2 * missing + share * truncation.DECAY**2)
+        expected = math.sqrt(truncation.CALIBRATION.typical**2 * missing + share * truncation.CALIBRATION.decay**2)
         lost = np.full((1, 1), 0.4**2 * (1 - known))
         found = truncation.truncation(terms, used, z, np.ones(1), sizes, terms[:, 0], lost)[0][0, 0]
         assert found == pytest.approx(expected, rel=1e-12)
@@ -248,8 +250,8 @@ def test_truncation_does_not_depend_on_the_unit_of_the_query():
 
 def test_a_deletion_that_moves_the_query_far_more_than_is_typical_is_judged_by_its_own_terms():
     z = (np.arange(1000) < 100)[None].astype(float)
-    own = truncation.DECAY**2  # of a first order of one, with two orders used
-    bend, unlike = np.sqrt(0.1 / truncation.LARGE), truncation.unlike_directions(z)[0]
+    own = truncation.CALIBRATION.decay**2  # of a first order of one, with two orders used
+    bend, unlike = np.sqrt(0.1 / truncation.CALIBRATION.large), truncation.unlike_directions(z)[0]
     for typical, counts in ((1.0, bend * unlike), (0.5, bend * unlike), (0.25, 1.0), (0.01, 1.0)):
         assert left_out([typical, 0.0], z, moved=1.0)[0] == pytest.approx(own * counts, rel=1e-12)
     between = left_out([0.4, 0.0], z, moved=1.0)[0]

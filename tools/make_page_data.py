@@ -153,27 +153,27 @@ def derived(sketch: Sketch) -> dict[str, np.ndarray]:
     c = seen.coefficients.astype(complex)
     rounding = float(np.finfo(seen.coefficients.dtype).eps)
     eye = np.eye(sketch.space.dim)
-    first = sketch._interpolant(1, False)
+    first, scales = sketch._interpolant(1), sketch._scales(seen)
     assert first.determined
     fits, residuals, scaled, proven, bonus = [], [], [], [], []
     for r in range(2, sketch.degree + 1):
-        plain, other = (sketch._interpolant(r, s).fit(c[:, r - 1], eye[:1], rounding) for s in (False, True))
-        assert not sketch._interpolant(r, False).determined
+        plain, other = (sketch._interpolant(r, s).fit(c[:, r - 1], eye[:1], rounding) for s in (None, scales))
+        assert not sketch._interpolant(r).determined
         use = (np.abs(other.residuals) ** 2).sum(0) < (np.abs(plain.residuals) ** 2).sum(0)
         residuals.append(np.where(use, other.residuals, plain.residuals))
         scaled.append(use)
         proven.append(np.where(use, other.proven, plain.proven))
-        bonus.append(sketch._interpolant(r, True).bonus)
-        betas = [_weights_of(sketch._interpolant(r, s), c[:, r - 1]) for s in (False, True)]
+        bonus.append(sketch._interpolant(r, scales).bonus)
+        betas = [_weights_of(sketch._interpolant(r, s), c[:, r - 1]) for s in (None, scales)]
         fits.append(np.where(use, betas[1], betas[0]))
     rest = np.concatenate([c[:, :1], np.stack(residuals, 1)], 1)
-    left, whole = (sizes_along(sketch.directions, of, scales=sketch._scales) for of in (rest, c))
+    left, whole = (sizes_along(sketch.directions, of, scales=scales) for of in (rest, c))
     return {
         "sizes": np.stack([[of.pure, of.mixed] for of in (left, whole)]),
         "left": fraction_of(rest, c),
         "believed": whole.scales,
         "gradient": first.fit(c[:, 0], eye, rounding).values,
-        "scales": sketch._scales,
+        "scales": scales,
         "scaled": np.array(scaled),
         "proven": np.array(proven),
         "bonus": np.array(bonus),

@@ -1,6 +1,6 @@
 """Other ways to predict a deletion, each with the sketch's ``predict(query, delete)``, in the unit of the query."""
 
-from .additive import LeaveOneOutSums as LeaveOneOutSums
+from .additive import CoordinateSums as CoordinateSums
 from .answer import Baseline as Baseline
 from .convex import GroupInfluence as GroupInfluence
 from .convex import InfinitesimalJackknife as InfinitesimalJackknife

@@ -39,6 +39,8 @@ class Baseline:
     """
 
     notes: tuple[str, ...] = ()
+    #: deletion vectors (B, n) whose retrained values the method was made from, which must not be a test of it
+    seen_deletions: Any = None
     by_coordinates = False  # whether ``changes`` reads the space's coordinates (B, q) and not deletion vectors
 
     def __init__(self, space: Space, parameters: Any):

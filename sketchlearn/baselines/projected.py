@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import check_count, check_key
 from ..problem import Problem
+from ..seeds import jax_key
 from ..spaces import Space
 from .answer import Baseline, query_gradients
 from .influence import check_problem
@@ -48,7 +49,8 @@ class ProjectedGradients(Baseline):
             self._project = jnp.eye(theta.size, dtype=theta.dtype)
         else:
             shape = (theta.size, check_count("dim", dim))
-            self._project = jax.random.normal(jax.random.key(check_key(key)), shape, theta.dtype) / dim**0.5
+            drawn = jax.random.normal(jax_key("gradient projection", check_key(key)), shape, theta.dtype)
+            self._project = drawn / dim**0.5
 
         def row(i: jax.Array) -> jax.Array:
             return jax.grad(lambda t: problem.loss(problem.unflatten(t), i))(theta) @ self._project

@@ -10,6 +10,7 @@ from sklearn.linear_model import LassoCV, RidgeCV
 
 from ..errors import check_count, check_key
 from ..retraining import RetrainBank
+from ..seeds import stream
 from .answer import Baseline
 
 
@@ -24,7 +25,8 @@ class DatamodelRegression(Baseline):
         num_subsets: retrainings.
         fraction: share of the space's coordinates deleted in each of them.
         penalty: ``"ridge"`` or ``"lasso"``, its strength chosen by cross-validation.
-        key: seed of the subsets.
+        key: seed of the subsets. They have a stream of their own: :func:`sketchlearn.random_deletions` of the same seed
+            draws others.
 
     Example:
         >>> import jax.numpy as jnp, sketchlearn as sl
@@ -48,16 +50,16 @@ class DatamodelRegression(Baseline):
         super().__init__(bank.space, bank.plain)
         self.bank, self.penalty = bank, penalty
         count, q = check_count("num_subsets", num_subsets, 10), bank.space.dim
-        rng = np.random.default_rng(check_key(key))
+        rng = stream("regression subsets", check_key(key))
         size = min(max(round(fraction * q), 1), q - 1)
         self._z = np.zeros((count, q))
         for row in self._z:
             row[rng.choice(q, size, replace=False)] = 1
-        self._x = np.asarray(bank.space.embed(self._z), np.float64)
-        bank.retrained(1 - self._x)
+        self.seen_deletions = np.asarray(bank.space.embed(self._z), np.float64)
+        bank.retrained(1 - self.seen_deletions)
 
     def _fit(self, query: Callable) -> np.ndarray:
-        values = self.bank.evaluated(query, 1 - self._x).reshape(len(self._x), -1)
+        values = self.bank.evaluated(query, 1 - self.seen_deletions).reshape(len(self._z), -1)
         change = values - np.asarray(jax.jit(query)(self.bank.plain), np.float64).reshape(-1)
         slopes = []
         for column in change.T:
