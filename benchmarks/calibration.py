@@ -238,9 +238,10 @@ def table(report: dict) -> str:
     """Coverage by program and kind of deletion, as Markdown."""
     lines = [
         "# Coverage of the 95% intervals", "",
-        "Made by `python -m benchmarks.calibration`: the share of retrained values inside, the mean width of an interval",
-        "over the RMSE of the prediction, and the mean interval score over that RMSE (for a normal error of known size",
-        "3.92 and 4.67). The numbers of `Calibration` were chosen on the programs of the first table only.", "",
+        "Made by `python -m benchmarks.calibration`: the share of retrained values inside, the mean width of an",
+        "interval over the RMSE of the prediction, and the mean interval score over that RMSE (for a normal error of",
+        "known size 3.92 and 4.67). The numbers of `Calibration` were chosen on the programs of the first table only.",
+        "",
         ", ".join(f"{name} {value:g}" for name, value in report["calibration"].items()) + ".", "",
     ]  # fmt: skip
     for title, chosen in (("Programs the numbers were chosen on", True), ("Programs they had not seen", False)):

@@ -203,6 +203,34 @@ def test_leave_one_out_sums_are_exact_alone_and_miss_interactions():
     assert found.change[1] != 12.0**2 - 14**2
 
 
+def test_pair_sums_are_exact_without_interactions_of_three():
+    bank = sl.RetrainBank(None, lambda w: jnp.stack([jnp.sum(w) ** 2, jnp.prod(w[:2])]), {}, SPACE)
+    method = CoordinateSums(bank, order=2)
+    deletions = [[3], [1, 2], [0, 1, 4], list(range(9))]
+    found, truth = method.predict(lambda p: p, deletions), bank.predict(lambda p: p, deletions)
+    np.testing.assert_allclose(found.change, truth.change, rtol=1e-5)  # float32, numbers to 196
+    first = CoordinateSums(bank).predict(lambda p: p, deletions)
+    np.testing.assert_allclose(found.terms[:, 0], first.change, rtol=1e-6)
+
+
+def test_pair_sums_miss_what_three_do_together():
+    bank = sl.RetrainBank(None, lambda w: jnp.prod(1 - w[:3]), {}, SPACE)  # one only when all three are deleted
+    found = CoordinateSums(bank, order=2).predict(lambda p: p, [[0, 1], [0, 1, 2]])
+    assert found.change.tolist() == [0.0, 0.0]
+    assert bank.predict(lambda p: p, [0, 1, 2]).change == 1
+
+
+def test_sums_say_what_they_cost_where_they_cannot_be_had(monkeypatch):
+    bank = sl.RetrainBank(None, lambda w: jnp.sum(w) ** 2, {}, SPACE)
+    with pytest.raises(ValueError, match=r"order must be 1 .* or 2 .*, got 3"):
+        CoordinateSums(bank, order=3)
+    monkeypatch.setattr("sketchlearn.baselines.additive.free_memory", lambda: 100.0)
+    with pytest.raises(
+        MemoryError, match=r"105 retrainings, one for each of 14 coordinates and their pairs.*order=1, or"
+    ):
+        CoordinateSums(bank, order=2)
+
+
 def test_groups_are_deleted_whole_whatever_their_order():
     groups = sl.Groups(["b", "a", "c", "b"])
     train = lambda w: w @ jnp.array([1.0, 10.0, 100.0, 1000.0])  # noqa: E731

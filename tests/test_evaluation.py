@@ -79,7 +79,7 @@ def test_retraining_is_right_covered_and_costs_by_the_deletion():
     (row,) = found.rows
     assert (row["lds"], row["rmse"], row["coverage"]) == (1.0, 0.0, 1.0)
     assert row["per_deletion"] > 0
-    assert "| retraining | single | 1.000 | 0 |" in found.table()
+    assert "| retraining | single | 8 | 0 | 1.000 | 1.000 | 1.000 | 0 |" in found.table()
     assert found.to_dict()["rows"][0]["precomputation"] is None
 
 
@@ -111,6 +111,23 @@ def test_compiling_is_not_part_of_the_price():
     assert cold.compiling > 0
     assert cold.running < cold.compiling, "sixty small products take no time beside their compilation"
     assert union_length([(3, 4), (0, 1), (0.5, 0.7)]) == 2
+
+
+def test_a_method_that_was_made_from_test_deletions_is_flagged():
+    sets = {**SINGLE, "pairs": [[0, 1], [2, 3], [4, 5], [6, 7]]}
+    methods = {
+        "sums": lambda: sl.baselines.CoordinateSums(bank()),
+        "pair sums": lambda: sl.baselines.CoordinateSums(bank(), order=2),
+        "additive": sl.sketch(train, SPACE, 2, 8, additive=True, progress=False),
+        "gradient": sl.baselines.Metagradient(train, SPACE),
+    }
+    found = sl.evaluate(methods, bank(), query, sets, resamples=5)
+    seen = {(r["method"], r["deletions"]): r["seen"] for r in found.rows}
+    assert [seen[m, "single"] for m in methods] == [8, 8, 8, 0]
+    assert [seen[m, "pairs"] for m in methods] == [0, 4, 0, 0]
+    (text,) = [w for w in found.warnings["sums"] if "no prediction" in w]
+    assert text == "made from the retrained values of 8 of the 8 deletions of 'single': for these it is no prediction."
+    assert not [w for w in found.warnings["gradient"] if "no prediction" in w]
 
 
 def test_random_deletions_have_their_size_and_their_seed():

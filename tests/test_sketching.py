@@ -627,3 +627,45 @@ def test_too_few_directions_for_a_standard_error_are_refused(small, estimator, t
     with pytest.raises(ValueError, match=f"needs at least {too_few + 1} directions, this sketch has {too_few}"):
         ask(made, estimator=estimator)
     assert np.isfinite(ask(small, estimator=estimator).standard_error)
+
+
+@pytest.mark.parametrize("additive", [False, True])
+def test_a_prediction_depends_on_its_own_query_only(tmp_path, additive):
+    """Kept beside a query of another unit that lives on other coordinates, a query is predicted as if it were alone."""
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(size=12) * np.linspace(0.1, 3, 12), rng.normal(size=12) * np.linspace(300, 1, 12)
+
+    def train(w):
+        return jnp.stack([jnp.tanh(w @ a / 4), jnp.sum(w * b * (1 + w @ b / 1000))])
+
+    def one(p):
+        return p[0] + p[0] ** 2
+
+    def other(p):
+        return p[1] ** 2
+
+    space, options = sl.Examples(12), {"degree": 3, "num_directions": 30, "additive": additive, "progress": False}
+    single = sl.sketch(train, space, queries={"one": one}, **options)
+    both = sl.sketch(train, space, queries={"other": other, "one": one}, **options)
+    stored = sl.sketch(train, space, queries={"one": one, "other": other}, store=tmp_path / "s", **options)
+    asked = [[0, 5], [1, 2, 3, 4], [11]]
+    alone = single.predict("one", asked)
+    for made in (both, stored, sl.open_sketch(tmp_path / "s")):
+        found = made.predict("one", asked)
+        # rounding of the compiled program, which is another with two queries in it
+        np.testing.assert_allclose(found.value, alone.value, rtol=1e-5)
+        np.testing.assert_allclose(found.interval(0.95), alone.interval(0.95), rtol=1e-4)
+
+
+def test_outputs_of_a_kept_query_count_in_units_of_their_own(tmp_path):
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=10), rng.normal(size=10)
+
+    def train(w):
+        return jnp.stack([jnp.tanh(w @ a / 4), jnp.tanh(w @ b / 4)])
+
+    space, options = sl.Examples(10), {"degree": 2, "num_directions": 12, "progress": False}
+    nats = sl.sketch(train, space, queries={"q": lambda p: p**2}, **options)
+    mixed = sl.sketch(train, space, queries={"q": lambda p: p**2 * jnp.array([1.0, 1000.0])}, **options)
+    one, thousand = (made.predict("q", [[0, 1, 2]]) for made in (nats, mixed))
+    np.testing.assert_allclose(thousand.value, one.value * [1, 1000], rtol=1e-5)  # float32
