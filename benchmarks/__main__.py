@@ -246,6 +246,12 @@ def _retrained(experiment, query, deletions):
     return sl.retrain(experiment.train, 1 - np.asarray(deletions), query, dtype=experiment.dtype).astype(np.float64)
 
 
+def _sums(train, space, query, asked, order, dtype):
+    """What retraining without each coordinate, and without each pair of them, adds up to."""
+    bank = sl.RetrainBank(None, train, {}, space, dtype=dtype)
+    return sl.baselines.CoordinateSums(bank, order).predict(query, asked).value
+
+
 def _inside(found, truth):
     """Where the 95% interval holds the truth, to the rounding of a float32 training (1e-5 nats): exact parts have
     intervals of no width."""
@@ -261,8 +267,9 @@ def _lds(found, truth, sets):
 
 def groups(names):
     """26 groups by first letter and 50 unions of 2-4, 20 test names, 500 directions, degree 3: RMSE against retraining
-    over that of the first order alone, which the sketch solves for exactly. "Additive" has trained each of the 26
-    groups alone, so that single groups are exact; unions are shown apart. "Centre" expands at weights of 0.9."""
+    over that of the first order alone, which the sketch solves for exactly. "Additive" has retrained without each of
+    the 26 groups, so that single groups are exact; unions are shown apart. So have the sums, which add up what each
+    group does (26 retrainings) and what pairs do beyond it (325 more). "Centre" expands at weights of 0.9."""
     experiment = sl.microgpt.paper_experiment(names)
     query = experiment.query(_test_names(experiment, names))
     space = sl.Groups([name[0] for name in experiment.names])
@@ -291,6 +298,10 @@ def groups(names):
         inside = _inside(found, truth)
         out[f"{kind}auto: coverage of the 95% interval: single groups"] = float(inside[:26].mean())
         out[f"{kind}auto: coverage of the 95% interval: unions"] = float(inside[26:].mean())
+    for order, sums in enumerate(("sums over groups", "sums over groups and pairs"), 1):
+        off = _sums(experiment.train, space, query, asked, order, experiment.dtype) - truth
+        for k, part in parts.items():
+            out[f"{sums}: RMSE over that of the exact first order{k}"] = _rms(off[part]) / first[k]
     return out
 
 
@@ -523,6 +534,9 @@ def larger(names):
                 out[f"{what}: RMSE of the exact first order, nats"] = _rms(first)
             out[f"{what}{kind}: RMSE over that of the exact first order"] = _rms(found.value - truth) / _rms(first)
             out[f"{what}{kind}: coverage of the 95% interval"] = float(_inside(found, truth).mean())
+        if made.alone:  # the twelve retrainings that it is made of; pairs as well would be all that is asked
+            off = _sums(train, space, query, asked, 1, jnp.float32) - truth
+            out[f"{what}, sums over groups: RMSE over that of the exact first order"] = _rms(off) / _rms(first)
 
     ones, space = jnp.ones(n), sl.Groups(groupings["letters"])
 
