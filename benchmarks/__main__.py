@@ -335,7 +335,8 @@ def random_subsets(names):
     """500 directions of Examples(1000), degree 2, float64: the order-one term along the x names, and random subsets
     (LDS is the mean over 20 test names of the rank correlation over 100 subsets; one set of 100 moves it by about
     0.004 at random, so that the mean of ten sets is given, with the lowest and the highest of them). "Additive" has
-    trained without each example alone; "exact first order" is the gradient through training."""
+    retrained without each example; so have the "sums", which add up what that does; "exact first order" is the
+    gradient through training."""
     sets = 10
     with jax.enable_x64(True):
         experiment = sl.microgpt.paper_experiment(names)
@@ -353,14 +354,18 @@ def random_subsets(names):
             for e in ("mean", "auto")
         }
         gradient = sl.gradient(experiment.train, query, sl.Examples(1000))
+        bank = sl.RetrainBank(None, experiment.train, {}, sl.Examples(1000), dtype=experiment.dtype)
+        alone = sl.baselines.CoordinateSums(bank).scores(query).T  # (1000, names)
         draw = np.random.default_rng(0)
         for percent in (1, 5, 10, 25):
             asked = [np.sort(draw.choice(1000, 10 * percent, replace=False)) for _ in range(100 * sets)]
             x = sl.Examples(1000).locate(asked)
             truth = _retrained(experiment, query, x)
-            lds = {"exact first order": _lds(x @ gradient, truth, sets)}
-            first = query(made["plain"].parameters) + x @ gradient
-            out[f"RMSE at {percent}%, exact first order, nats"] = _rms(first - truth)
+            plain = query(made["plain"].parameters)
+            lds = {}
+            for what, effects in (("exact first order", gradient), ("sums of leave-one-out retrainings", alone)):
+                lds[what] = _lds(x @ effects, truth, sets)
+                out[f"RMSE at {percent}%, {what}, nats"] = _rms(plain + x @ effects - truth)
             for kind, e in (("plain", "mean"), ("plain", "auto"), ("additive", "auto")):
                 found = made[kind].predict(query, asked, e)
                 lds[f"{kind}, {e}"] = _lds(found.value, truth, sets)
