@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .deletions import deletion_vectors
 from .errors import check_count, check_dtype
 from .failures import explanation
 from .lanes import lanes, side_by_side
 from .prediction import Prediction
 from .progress import track
 from .running import check_query, check_train, full_weights
-from .spaces import Examples, Space, deletion_vectors
+from .spaces import Examples, Space
 from .storage import Store, fingerprint
 
 BLOCK = 32  # trainings at once; on two cores larger blocks were not faster

@@ -13,6 +13,8 @@ ROWS = {
         "algebra",
         "directions",
         "spaces",
+        "deletions",
+        "labels",
         "datasets",
         "batches",
         "precision",
@@ -46,6 +48,9 @@ ROW = {module: row for row, modules in ROWS.items() for module in modules}
 # Within a row these may see each other; everywhere else a row is flat.
 SAME_ROW = {
     ("taylor", "taylor"),
+    ("spaces", "deletions"),
+    ("spaces", "labels"),
+    ("deletions", "labels"),
     ("recipes", "failures"),
     ("baselines", "baselines"),
     ("estimators", "interpolation"),
