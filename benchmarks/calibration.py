@@ -59,12 +59,12 @@ class Case(NamedTuple):
 
 
 def microgpt(names):
-    """The paper's experiment on a list of names; asked for eight names that follow the training set."""
-    experiment = sl.microgpt.paper_experiment(names, dtype="float32")
+    """The paper's experiment on 300 names of a list; asked for eight names that follow them."""
+    experiment = sl.microgpt.paper_experiment(names, num_examples=300, dtype="float32")
     documents = sl.datasets.load_names(names)
     random.Random(42).shuffle(documents)
     tests = documents[experiment.num_examples : experiment.num_examples + 8]
-    return World(experiment.train, experiment.query(tests), sl.Groups([n[0] for n in experiment.names]), 500, 3)
+    return World(experiment.train, experiment.query(tests), sl.Groups([n[0] for n in experiment.names]), 200, 3)
 
 
 def breast_cancer():

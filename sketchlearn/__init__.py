@@ -6,7 +6,11 @@ output after any deletion, with an error bar. After Gunn, "How to sketch a
 learning algorithm", arXiv:2604.07328.
 """
 
+# ruff: noqa: E402 (XLA reads its flags once: they are set before anything else is imported, which might compute)
 from . import _jax_compat
+
+_jax_compat.avoid_wrong_fusions()
+
 from . import baselines as baselines
 from . import datasets as datasets
 from . import microgpt as microgpt
@@ -47,5 +51,3 @@ from .stability import StabilityProfile as StabilityProfile
 from .stability import stability_profile as stability_profile
 from .taylor import piecewise_report as piecewise_report
 from .taylor import taylor_coefficients as taylor_coefficients
-
-_jax_compat.avoid_wrong_fusions()

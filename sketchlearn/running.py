@@ -151,7 +151,7 @@ def centre_of(space: Space, centre: Any) -> np.ndarray | None:
     fractions = np.asarray(centre, float)
     if fractions.ndim == 1 and not fractions.any():
         return None
-    found = space.locate(fractions)
+    found = getattr(space, "locate_vectors", space.locate)(fractions)  # fractions here, whatever groups are called
     if found.ndim != 1 or (found < 0).any() or (found >= 1).any():
         raise ValueError(
             "a centre is one vector of fractions, at least 0 and below 1 (at 1 an example would have no weight left)."

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .deletions import as_array, deletion_vectors, entries, real_array, stack_of
 from .errors import check_count, check_finite
+from .labels import DAY, NUMBER, TIME, TRUTH, WHOLE, grouped, key, kind
 
 
 class Space(Protocol):
@@ -32,82 +33,6 @@ class Space(Protocol):
     def locate(self, delete: Any) -> np.ndarray:
         """The coordinates (q,) of a deletion, or (B, q) of a stack of them."""
         ...
-
-
-def deletion_vectors(delete: Any, num_examples: int) -> np.ndarray:
-    """Deletion vectors, 1 where an example is deleted, from any way of writing them.
-
-    Args:
-        delete: positions of the examples to delete (whole numbers); a boolean mask (n,);
-            a real vector (n,) of deleted fractions; or a stack of them: a (B, n) array
-            of booleans or fractions, or a list of lists of positions.
-        num_examples: n.
-
-    Returns:
-        Shape (n,), or (B, n) for a stack; float64.
-
-    Example:
-        >>> deletion_vectors([0, 2], 4).tolist()
-        [1.0, 0.0, 1.0, 0.0]
-        >>> deletion_vectors([[0], [1, 2]], 3).tolist()
-        [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]
-    """
-    if _is_stack(delete):
-        rows = [deletion_vectors(row, num_examples) for row in delete]
-        if any(row.ndim != 1 for row in rows):
-            raise ValueError("a stack of deletions has one level: a list of masks or of lists of positions.")
-        return np.stack(rows)
-    array = _as_array(delete)
-    if array.size == 0:
-        raise ValueError("the deletion is empty: give at least one example to delete.")
-    if array.dtype == bool or np.issubdtype(array.dtype, np.floating):
-        if array.ndim not in (1, 2) or array.shape[-1] != num_examples:
-            raise ValueError(
-                f"a mask or vector of deletions must have shape ({num_examples},) or (B, {num_examples}), "
-                f"got {array.shape}."
-            )
-        vectors = array.astype(np.float64)
-        check_finite("delete", vectors)
-        empty = ~vectors.any(axis=-1)
-        if np.any(empty):
-            which = "" if vectors.ndim == 1 else f" (row {int(np.flatnonzero(empty)[0])} of the stack)"
-            raise ValueError(f"the deletion is empty{which}: no example is deleted.")
-        return vectors
-    if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(
-            f"delete must be positions (whole numbers), a boolean mask or a real vector, got dtype {array.dtype}."
-        )
-    if array.ndim > 1:
-        return deletion_vectors(list(array), num_examples)
-    positions = np.atleast_1d(array)
-    outside = positions[(positions < 0) | (positions >= num_examples)]
-    if len(outside):
-        raise IndexError(
-            f"delete names example {int(outside[0])}, but there are {num_examples} examples, 0 to {num_examples - 1}."
-        )
-    vector = np.zeros(num_examples)
-    vector[positions] = 1.0
-    if int(vector.sum()) != len(positions):
-        raise ValueError(
-            "delete names an example more than once. "
-            "(A boolean mask has dtype bool; zeros and ones are read as positions.)"
-        )
-    return vector
-
-
-def _is_stack(delete: Any) -> bool:
-    """Whether a list holds several deletions; a list of numbers or names is one."""
-    return isinstance(delete, (list, tuple)) and len(delete) > 0 and np.ndim(_as_array(delete[0])) > 0
-
-
-def _as_array(delete: Any) -> np.ndarray:
-    try:
-        return np.asarray(delete)
-    except ValueError as error:
-        raise ValueError(
-            "a deletion is a flat list, a mask or a vector, and a stack of them a list of such; "
-            f"this one mixes levels ({error})"
-        ) from error
 
 
 class Examples:
@@ -153,13 +78,13 @@ class Candidates:
 
     def __init__(self, indices: Sequence[int] | np.ndarray, num_examples: int):
         self.num_examples = check_count("num_examples", num_examples)
-        pool = np.asarray(indices)
-        if not (pool.ndim == 1 and len(pool) and (pool.dtype == bool or np.issubdtype(pool.dtype, np.integer))):
+        pool = as_array(indices)
+        if not (pool.ndim == 1 and len(pool) and pool.dtype.kind in "biu"):
             raise ValueError(
                 "indices must be the positions (whole numbers) of at least one example, or a boolean mask, "
                 f"got an array of shape {pool.shape} and dtype {pool.dtype}."
             )
-        self.indices = np.flatnonzero(deletion_vectors(pool, self.num_examples))
+        self.indices = np.flatnonzero(deletion_vectors(indices, self.num_examples))
         self.dim = len(self.indices)
 
     def __repr__(self) -> str:
@@ -188,10 +113,13 @@ class Groups:
     """Any union of groups of examples (authors, sources, classes, days): ``q`` is the number of groups.
 
     Args:
-        labels: the group of each example, length n; any values that can be compared.
+        labels: the group of each example, length n; text, numbers, truth values, days, or other values of one type
+            that can be compared. An example without a label (None, NaN) is an error.
 
-    Deletions are written as group names (one, or a list of them for their union), or
-    as masks over the examples that hold whole groups.
+    Deletions are written as group names (one, or a list of them for their union), or over the examples: as masks, or
+    as vectors of fractions, that hold whole groups. Whole numbers are names, never positions. n truth values are a
+    mask, and n floating-point numbers a vector. What could be names as well as a mask or a vector, with another
+    result, is an error.
 
     Example:
         >>> space = Groups(["a", "b", "a", "c"])
@@ -200,12 +128,9 @@ class Groups:
     """
 
     def __init__(self, labels: Sequence[Any] | np.ndarray):
-        labels = np.asarray(labels)
-        if labels.ndim != 1 or not len(labels):
-            raise ValueError(f"labels must be a list with the group of every example, got shape {labels.shape}.")
-        unique, self.membership = np.unique(labels, return_inverse=True)
-        self.names = unique.tolist()
-        self.num_examples, self.dim = len(labels), len(self.names)
+        self.names, self.membership, self._kind = grouped(labels)
+        self._number = {key(name): number for number, name in enumerate(self.names)}
+        self.num_examples, self.dim = len(self.membership), len(self.names)
 
     def __repr__(self) -> str:
         return f"Groups({self.dim} groups of {self.num_examples} examples)"
@@ -216,25 +141,19 @@ class Groups:
 
     def locate(self, delete: Any) -> np.ndarray:
         """The coordinates of a union of groups; a part of a group is an error."""
-        if _is_stack(delete):
-            return np.stack([self.locate(row) for row in delete])
-        array = _as_array(delete)
-        # a list of numbers names groups; an array of floats is a vector over the examples
-        is_vector = np.issubdtype(array.dtype, np.floating) and isinstance(delete, (np.ndarray, jax.Array))
-        is_mask = array.dtype == bool and not isinstance(self.names[0], bool)
-        if array.size and (is_mask or is_vector):
-            return self._from_masks(deletion_vectors(array, self.num_examples))
-        if array.ndim > 1:
-            return np.stack([self.locate(row) for row in array])
-        chosen = np.atleast_1d(array).tolist()
-        if not chosen:
-            raise ValueError("the deletion is empty: name at least one group.")
-        unknown = [name for name in chosen if name not in self.names]
-        if unknown:
-            raise KeyError(f"there is no group {unknown[0]!r}; the groups are {self.names[:20]}.")
-        return np.array([name in chosen for name in self.names], np.float64)
+        whole = real_array(delete)
+        if whole is not None and whole.ndim and whole.size and self._kind != (TRUTH if whole.dtype == bool else NUMBER):
+            return self.locate_vectors(whole)  # it cannot be names
+        rows = stack_of(delete)
+        if rows is not None:
+            return np.stack([self._read(entries(row)) for row in rows])
+        if isinstance(delete, (list, tuple)) or np.ndim(as_array(delete)):
+            return self._read(entries(delete))
+        return self._named(entries([delete]))
 
-    def _from_masks(self, x: np.ndarray) -> np.ndarray:
+    def locate_vectors(self, delete: Any) -> np.ndarray:
+        """The coordinates of masks or vectors of fractions over the examples, (n,) or (B, n), whatever the names."""
+        x = deletion_vectors(delete, self.num_examples)
         first = np.unique(self.membership, return_index=True)[1]
         z = x[..., first]
         wrong = np.unique(np.nonzero(z[..., self.membership] != x)[-1])
@@ -245,6 +164,69 @@ class Groups:
                 f"{groups[:10]}{' ...' if len(groups) > 10 else ''} differently. {len(wrong)} examples are treated "
                 f"otherwise than the first of their group: {wrong[:10].tolist()}{' ...' if len(wrong) > 10 else ''}."
             )
+        return z
+
+    def _read(self, values: list[Any]) -> np.ndarray:
+        """The coordinates of one deletion that is a list: of names, or over the examples."""
+        kinds, full = {kind(value) for value in values}, len(values) == self.num_examples
+        truths, numbers = kinds == {TRUTH}, NUMBER in kinds and kinds <= {WHOLE, NUMBER}
+        binary = kinds <= {TRUTH, WHOLE, NUMBER} and set(values) <= {0, 1}
+        if not (truths or numbers or (binary and kinds)):
+            return self._named(values)
+        vector = np.array(values, bool if truths else float)
+        named = None if None in map(self._find, values) else self._named(values)
+        if named is not None and binary and len(set(values)) < len(values):
+            if not full:
+                raise ValueError(
+                    f"{len(values)} zeros and ones are no mask of {self.num_examples} examples, and as names of groups "
+                    "they repeat themselves: name each group once, or give a mask of all examples."
+                )
+            if truths:
+                return self.locate_vectors(vector)
+        if named is None and (truths or (numbers and (full or self._kind != NUMBER))):
+            return self.locate_vectors(vector)
+        if named is None or not full:
+            return self._named(values)  # or which of them is no name
+        return self._of_two_readings(values, named, vector)
+
+    def _of_two_readings(self, values: list[Any], named: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        """The coordinates of what is names and a mask or vector, if both are the same; else how to write either."""
+        try:
+            over_examples = self.locate_vectors(vector)
+            if np.array_equal(over_examples, named):
+                return named
+            found = f"weights down the groups {[self.names[g] for g in np.flatnonzero(over_examples)][:10]}"
+        except ValueError as error:
+            found = f"is an error ({error})"
+        names, dtype = [self.names[g] for g in np.flatnonzero(named)][:10], "float" if self._kind == TRUTH else "bool"
+        raise ValueError(
+            f"the deletion can be read in two ways. As names it deletes the groups {names}: write "
+            f"np.isin(labels, {names}).astype({dtype}). As a mask or a vector over the {self.num_examples} examples it "
+            f"{found}: write it as an array of dtype {dtype}, or call the groups by text."
+        )
+
+    def _find(self, value: Any) -> int | None:
+        """The number of the group of this name; names of another kind are other names."""
+        fits = {kind(value), self._kind}
+        try:
+            known = len(fits) == 1 or fits == {DAY, TIME} or (kind(value), self._kind) == (WHOLE, NUMBER)
+            return self._number.get(key(value)) if known else None
+        except TypeError:  # it cannot be looked up, so it is no name
+            return None
+
+    def _named(self, values: list[Any]) -> np.ndarray:
+        """The coordinates of a union of groups by their names."""
+        if not values:
+            raise ValueError("the deletion is empty: name at least one group.")
+        z = np.zeros(self.dim)
+        for value in values:
+            number = self._find(value)
+            if number is None:
+                hint = ""
+                if kind(value) in (WHOLE, NUMBER):
+                    hint = " (Positions of examples are written as a mask of truth values, one an example.)"
+                raise KeyError(f"there is no group {value!r}; the groups are {self.names[:20]}.{hint}")
+            z[number] = 1.0
         return z
 
 
@@ -261,7 +243,10 @@ class LinearMap:
     """
 
     def __init__(self, matrix: Any):
-        g = _as_array(matrix).astype(np.float64)
+        g = as_array(matrix)
+        if g.dtype.kind not in "biuf":
+            raise TypeError(f"the matrix must hold real numbers, got dtype {g.dtype}.")
+        g = g.astype(np.float64)
         if g.ndim != 2 or not g.size:
             raise ValueError(f"the matrix must have shape (n, q), got {g.shape}.")
         check_finite("matrix", g)
@@ -318,9 +303,10 @@ def from_description(described: dict) -> Space:
     """The space of :func:`describe`."""
     kind = described["kind"]
     if kind == "Candidates":
-        return Candidates(described["indices"], described["num_examples"])
+        pool = np.isin(np.arange(described["num_examples"]), described["indices"])
+        return Candidates(pool, described["num_examples"])
     if kind == "Groups":
-        return Groups(np.asarray(described["names"])[described["membership"]])
+        return Groups([described["names"][group] for group in described["membership"]])
     if kind == "LinearMap":
         return LinearMap(described["matrix"])
     if kind == "Examples":

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .deletions import deletion_vectors
 from .errors import check_count, check_key
 from .problem import Problem
-from .spaces import deletion_vectors
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import sketchlearn as sl
 from sketchlearn import _jax_compat as compat
@@ -26,6 +27,33 @@ def test_importing_the_package_computes_nothing_and_sets_the_flag():
     code = "import os, sketchlearn\nfrom jax._src import xla_bridge\n"
     out, warned = in_a_new_process(code + "print(xla_bridge.backends_are_initialized(), os.environ['XLA_FLAGS'])")
     assert out.startswith("False --xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT")
+    assert "RuntimeWarning" not in warned
+
+
+WATCHED = """
+import importlib, os, pkgutil, sys
+seen = []
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("sketchlearn", "flax", "optax", "sklearn"):
+            seen.append((name, "ynn_fusion_type" in os.environ.get("XLA_FLAGS", "")))
+sys.meta_path.insert(0, Watch())
+importlib.import_module(FIRST)
+import sketchlearn
+for module in pkgutil.walk_packages(sketchlearn.__path__, "sketchlearn."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from jax._src import xla_bridge
+print(len(seen), [name for name, is_set in seen if not is_set], xla_bridge.backends_are_initialized())
+"""
+
+
+@pytest.mark.parametrize("first", ["sketchlearn", "sketchlearn.taylor.analytic"])
+def test_the_flag_is_set_before_any_module_that_might_compute_and_none_computes_when_it_is_imported(first):
+    out, warned = in_a_new_process(WATCHED.replace("FIRST", repr(first)))
+    count, rest = out.split(" ", 1)
+    assert int(count) > 60, "all modules of the package, and those of Flax and Optax"
+    assert rest == "['sketchlearn', 'sketchlearn._jax_compat'] False"
     assert "RuntimeWarning" not in warned
 
 

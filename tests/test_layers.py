@@ -7,12 +7,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sketchlearn"
 ROWS = {
-    0: {"errors", "progress", "lanes", "seeds"},
+    0: {"errors", "progress", "lanes", "paths", "seeds"},
     1: {
         "_jax_compat",
         "algebra",
         "directions",
         "spaces",
+        "deletions",
+        "labels",
         "datasets",
         "batches",
         "precision",
@@ -46,6 +48,9 @@ ROW = {module: row for row, modules in ROWS.items() for module in modules}
 # Within a row these may see each other; everywhere else a row is flat.
 SAME_ROW = {
     ("taylor", "taylor"),
+    ("spaces", "deletions"),
+    ("spaces", "labels"),
+    ("deletions", "labels"),
     ("recipes", "failures"),
     ("baselines", "baselines"),
     ("estimators", "interpolation"),
