@@ -26,6 +26,7 @@ from ..errors import PrecisionWarning, check_count, check_degree, is_tracer
 from ..lanes import lanes, side_by_side
 from .circles import Circle, compared, error_levels, norms, relative_errors
 from .interpreter import Context
+from .stand_ins import registered
 from .transform import check_line, evaluate, is_jet
 
 CHUNK = 28  # points of the first circles, which only look for the scale; larger circles have a multiple
@@ -122,9 +123,9 @@ def cauchy_coefficients(
         tolerance = 1e-4 if epsilon > 1e-10 else 1e-12 if degree <= 24 else 1e-9
 
     try:
-        prepare = _runner(f)
+        prepare = _runner(f, registered())
     except TypeError:  # f cannot be hashed, so nothing can be remembered for the next call
-        prepare = _runner.__wrapped__(f)
+        prepare = _runner.__wrapped__(f, registered())
 
     def circle_at(rho: float, count: int) -> Circle:
         return _circle(prepare, point, direction, rho, count, is_complex)
@@ -167,8 +168,11 @@ def cauchy_coefficients(
 
 
 @functools.lru_cache(maxsize=16)
-def _runner(f: Callable) -> Callable:
-    """Makes compiled programs ``(point, direction, t) -> f(point), parts of f(point + t direction) - f(point)``."""
+def _runner(f: Callable, _: Any) -> Callable:
+    """Makes compiled programs ``(point, direction, t) -> f(point), parts of f(point + t direction) - f(point)``.
+
+    They are remembered for as long as the stand-ins stay the same.
+    """
 
     def at(point: Any, direction: Any, t: tuple) -> Any:
         def jet(p: Any, d: Any) -> Jet:

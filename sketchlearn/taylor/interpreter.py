@@ -130,6 +130,6 @@ def no_rule_message(eqn: Any, where: str) -> str:
         f"  It is used at {where}, where it depends on what is differentiated.\n"
         "  Ways out: write that step with other operations (the table 'Supported primitives' of the "
         "documentation lists them); wrap it in jax.custom_jvp, whose rule is then used; if it lies in a custom_jvp or "
-        "custom_vjp function, give that a plain JAX equivalent with sketchlearn.taylor.stand_in; or add a rule "
+        "custom_vjp function, give that plain JAX, sketchlearn.taylor.stand_in(function, plain); or add a rule "
         "(CONTRIBUTING.md shows how)."
     )
