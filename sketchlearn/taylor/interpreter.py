@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _jax_compat as compat
-from ..algebra import Algebra, Jet, primal
+from ..algebra import Algebra, Jet, narrow, primal, wide
 from ..errors import UnsupportedPrimitive
-from .registry import REFUSED, RULES
+from .registry import REFUSED, RULES, Rule
 
 
 class Context:
@@ -114,11 +115,33 @@ class Context:
         rule = RULES.get(eqn.primitive.name)
         if rule is None:
             raise UnsupportedPrimitive(no_rule_message(eqn, self.where(eqn)))
+        if rule.kind not in ("control flow", "constant") and any(map(_is_narrow, [*eqn.invars, *eqn.outvars])):
+            return self._in_float32(rule, eqn, inputs)
         return rule.apply(self, eqn, *inputs)
+
+    def _in_float32(self, rule: Rule, eqn: Any, inputs: list[Any]) -> list[Any]:
+        """An equation with numbers of 16 bits: its parts as in float32, its value as the program rounds it."""
+        params = {name: _widened(value) for name, value in eqn.params.items()}
+        out = rule.apply(self, eqn.replace(params=params), *map(_widened, inputs))
+        values = self.primals(eqn, inputs)
+        return [Jet(v, y.parts) if isinstance(y, Jet) else v for v, y in zip(values, out, strict=True)]
 
     def primals(self, eqn: Any, inputs: Sequence[Any]) -> list[Any]:
         """The equation's own outputs on the real values of its inputs."""
         return compat.bind(eqn, *[primal(x) for x in inputs])
+
+
+def _is_narrow(var: Any) -> bool:
+    return narrow(getattr(var.aval, "dtype", np.dtype(bool)))
+
+
+def _widened(x: Any) -> Any:
+    """A jet, an array or a parameter of an equation, with float32 for what has 16 bits."""
+    if isinstance(x, Jet):
+        return Jet(_widened(x.primal), x.parts)
+    if isinstance(x, np.dtype):
+        return wide(x)
+    return x.astype(wide(x.dtype)) if hasattr(x, "astype") and narrow(x.dtype) else x
 
 
 def no_rule_message(eqn: Any, where: str) -> str:
