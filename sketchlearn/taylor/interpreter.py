@@ -122,6 +122,9 @@ class Context:
     def _in_float32(self, rule: Rule, eqn: Any, inputs: list[Any]) -> list[Any]:
         """An equation with numbers of 16 bits: its parts as in float32, its value as the program rounds it."""
         params = {name: _widened(value) for name, value in eqn.params.items()}
+        if (update := params.get("update_jaxpr")) is not None:  # of a scatter: what it does to two numbers
+            pair = [jnp.zeros((), _widened(v.aval.dtype)) for v in update.invars]
+            params["update_jaxpr"] = compat.trace(lambda *x: self.evaluate(update, (), x), *pair).jaxpr
         out = rule.apply(self, eqn.replace(params=params), *map(_widened, inputs))
         values = self.primals(eqn, inputs)
         return [Jet(v, y.parts) if isinstance(y, Jet) else v for v, y in zip(values, out, strict=True)]
