@@ -88,6 +88,14 @@ def all_constants(jaxpr: Any, consts: Sequence[Any]) -> Iterator[Any]:
                     yield from all_constants(*split_consts(value))
 
 
+def all_equations(jaxpr: Any) -> Iterator[Any]:
+    """The equations of a program and of the programs inside it, in order."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in [j for p in eqn.params.values() for j in _jaxprs(p)]:
+            yield from all_equations(split_consts(inner)[0])
+
+
 def is_literal(var: Any) -> bool:
     return isinstance(var, Literal)
 
@@ -133,12 +141,6 @@ def users_line(eqn: Any, packages: Sequence[str]) -> str:
         return ""
     own = [line for line in lines if not any(f"/{name}/" in line.replace("\\", "/") for name in packages)]
     return own[-1] if own else ""
-
-
-def function_name(params: dict[str, Any]) -> str:
-    """The name of the function behind a ``custom_jvp`` or ``custom_vjp`` equation."""
-    jaxpr, _ = split_consts(params["call_jaxpr"])
-    return str(getattr(jaxpr.debug_info, "func_name", "") or "unknown").split(" ")[0]
 
 
 def peak_bytes(jaxpr: Any) -> int:

@@ -10,7 +10,7 @@ to it. Three algebras share one interface:
 * :class:`Point`, one complex number near the primal: ``x = primal + part``.
 
 Parts are complex numbers as pairs ``(real, imaginary)`` of arrays of the primal's
-dtype, or 1-tuples ``(real,)`` when every direction is real: XLA compiles
+dtype (float32 beside a primal of 16 bits), or 1-tuples ``(real,)`` when every direction is real: XLA compiles
 real pairs to several times faster code than complex dtypes, and a program
 whose own arrays are complex (an FFT) needs no special case.
 
@@ -33,6 +33,24 @@ class Jet(NamedTuple):
 
     primal: Any
     parts: Any
+
+
+def wide(dtype: Any) -> Any:
+    """The precision of the parts beside primals of a dtype: their own, but float32 for those of 16 bits and fewer.
+
+    The primal stays as the program rounds it. Its coefficients are ratios to it that may be of any size, and sums of
+    many products, for which two or three digits are not enough; and no complex numbers are that narrow.
+    """
+    return jnp.dtype(jnp.float32) if narrow(dtype) else dtype
+
+
+def narrow(dtype: Any) -> bool:
+    """Whether numbers of a dtype are floating and shorter than float32."""
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+
+
+def _no_parts(x: Any) -> Any:
+    return jnp.zeros_like(x, dtype=wide(jnp.result_type(x)))
 
 
 def primal(x: Any) -> Any:
@@ -128,7 +146,7 @@ class Series(Algebra):
         self.degree, self.complex = degree, complex
 
     def zeros(self, x: Any) -> Any:
-        return ((jnp.zeros_like(x),) * self.width,) * min(self.degree, 1)
+        return ((_no_parts(x),) * self.width,) * min(self.degree, 1)
 
     def full(self, parts: Any) -> Any:
         return self._longer(parts, self.degree)
@@ -206,7 +224,7 @@ class StackedSeries(Algebra):
         self.degree, self.complex = degree, complex
 
     def zeros(self, x: Any) -> Any:
-        return jnp.zeros((self.degree, self.width, *jnp.shape(x)), jnp.asarray(x).dtype)
+        return jnp.zeros((self.degree, self.width, *jnp.shape(x)), wide(jnp.asarray(x).dtype))
 
     def map(self, fn: Callable, *parts: Any) -> Any:
         return jax.vmap(jax.vmap(fn))(*parts)
@@ -263,7 +281,7 @@ class Point(Algebra):
         return holds if self.axis is None else lax.pmin(holds.astype(jnp.int32), self.axis) > 0
 
     def zeros(self, x: Any) -> Any:
-        return ((jnp.zeros_like(x), jnp.zeros_like(x)),)
+        return ((_no_parts(x), _no_parts(x)),)
 
     def cross(self, product: Callable, a: Any, b: Any) -> Any:
         return (_cmul(product, a[0], b[0]),)
@@ -316,7 +334,7 @@ def stack_coefficients(algebra: Algebra, x: Any) -> jax.Array:
             "the function returns complex numbers, whose coefficients along complex directions would mix two imaginary "
             "units: return its real and its imaginary part as two arrays, or take real directions."
         )
-    first, rest = jet.primal[None], stack_parts(algebra, jet.parts)
+    first, rest = jet.primal[None].astype(wide(jet.primal.dtype)), stack_parts(algebra, jet.parts)
     return jnp.concatenate([lax.complex(first, jnp.zeros_like(first)) if algebra.complex else first, rest])
 
 
@@ -331,6 +349,7 @@ def unstack_coefficients(algebra: Algebra, coefficients: jax.Array, value: jax.A
     """The jet of an array with leading axis ``degree + 1`` (the zeroth may be given apart, real and unbatched)."""
     first = jnp.real(coefficients[0]) if value is None else value
     rest = coefficients if value is not None else coefficients[1:]
+    rest = rest.astype(wide(rest.dtype))
     pairs = [(jnp.real(c), jnp.imag(c))[: algebra.width] for c in rest]
     parts = jnp.stack([jnp.stack(p) for p in pairs]) if isinstance(algebra, StackedSeries) else tuple(pairs)
     return Jet(first, parts)

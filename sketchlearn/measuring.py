@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from ._jax_compat import compiled_for
+from .algebra import wide
 from .controls import Alone
 from .running import LARGEST_BLOCK, blocks
 from .taylor.transform import push_forward
@@ -76,6 +77,7 @@ def push(query: Callable, value: Any, parts: Iterable[Any], total: int) -> np.nd
 def measured(query: Callable, parameters: Any, at_centre: Any, c: np.ndarray, alone: Alone | None = None) -> Measured:
     """A query with its coefficients (m, k+1, Q) along the directions, and what it does along each coordinate alone."""
     baseline = np.asarray(compiled_for(1, query, parameters)(parameters))
+    baseline = baseline.astype(wide(baseline.dtype))  # as its coefficients are
     if alone is not None:
         q = len(alone.positions)
         ends_of = InParts(jax.vmap(jax.vmap(query)), q)

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from .algebra import narrow, wide
 from .batches import PADDING, check_batches, check_empty_places, count_examples, filled
 from .checkpointing import checkpointed_scan
 from .errors import check_count, check_dtype, check_key, is_tracer
@@ -141,7 +142,7 @@ class Recipe:
         made = network(model, initial, self._key, lambda m: self._losses(m, first, self._key, ones, loss, present))
         self.parameters, self._state = converted((made.parameters, made.state), dtype)
         self._bind = made.bind
-        self.dtype = widest(self.parameters)
+        self.dtype = wide(widest(self.parameters))  # of the weights
         self._start = self._settled(self._first_carry())
         if self._padded and not is_tracer((self.examples, self.parameters)):
             check_empty_places(self.batches, self.examples, self.parameters, self._seen)
@@ -257,7 +258,8 @@ class Recipe:
             A function of trained parameters, evaluated as :meth:`apply` does.
         """
         loss = self.loss if loss is None else loss
-        examples = converted(jax.tree.map(jnp.asarray, examples), self.dtype)
+        of_parameters = widest(self.parameters)  # a run of 16 bits may have examples of either kind
+        examples = converted(jax.tree.map(jnp.asarray, examples), None if narrow(of_parameters) else of_parameters)
         ones = jnp.ones(count_examples(examples), self.dtype)
 
         def value(trained: Any) -> jax.Array:

@@ -9,7 +9,6 @@ from oracles import assert_same_coefficients, by_order, directions, walk
 
 import sketchlearn as sl
 from sketchlearn.algebra import Series
-from sketchlearn.taylor import registry
 from sketchlearn.taylor.interpreter import Context
 from sketchlearn.taylor.transform import evaluate, line_jets
 
@@ -336,11 +335,6 @@ def test_cauchy_refuses_a_custom_jvp_body_it_cannot_continue():
         sl.taylor_coefficients(exponential_by_bits, POINT, COMPLEX, 3, method="cauchy")
 
 
-def test_stand_in_replaces_a_custom_jvp_body_for_both_ways(monkeypatch):
-    monkeypatch.setitem(registry.STAND_INS, "exponential_by_bits", jnp.exp)
-    assert_equals_cauchy(exponential_by_bits)
-
-
 @jax.custom_vjp
 def clipped_gradient(x):
     return x * jnp.sin(x)
@@ -358,14 +352,7 @@ def test_custom_vjp_is_refused_by_its_name(method):
     with pytest.raises(sl.UnsupportedPrimitive, match="custom_vjp function 'clipped_gradient'") as refusal:
         sl.taylor_coefficients(lambda x: clipped_gradient(x), POINT, COMPLEX, 3, method=method)
     assert "test_control_flow.py" in str(refusal.value)
-    assert "stand_in('clipped_gradient'" in str(refusal.value)
-
-
-def test_custom_vjp_works_with_a_stand_in(monkeypatch):
-    monkeypatch.setitem(registry.STAND_INS, "clipped_gradient", lambda x: x * jnp.sin(x))
-    got = series(lambda x: clipped_gradient(jnp.exp(x)))
-    assert_same_coefficients(got, series(lambda x: jnp.exp(x) * jnp.sin(jnp.exp(x))), rtol=SAME)
-    assert_equals_cauchy(clipped_gradient)
+    assert "stand_in(clipped_gradient, plain)" in str(refusal.value)
 
 
 def test_gradient_of_a_custom_vjp_follows_the_backward_rule():
@@ -376,11 +363,6 @@ def test_gradient_of_a_custom_vjp_follows_the_backward_rule():
         return _backward(jnp.exp(x), jnp.ones(3))[0] * jnp.exp(x)
 
     assert_same_coefficients(got, series(expected), rtol=SAME)
-
-
-def test_stand_in_asks_for_a_function():
-    with pytest.raises(TypeError, match="expected a function for 'erf'"):
-        sl.taylor.stand_in("erf", 3.0)
 
 
 def test_stop_gradient_changes_the_update_but_not_the_dependence():

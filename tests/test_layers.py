@@ -10,6 +10,7 @@ ROWS = {
     0: {"errors", "progress", "lanes", "paths", "seeds"},
     1: {
         "_jax_compat",
+        "_jax_custom",
         "algebra",
         "directions",
         "spaces",

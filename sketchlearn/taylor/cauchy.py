@@ -21,11 +21,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..algebra import Jet, Point
+from ..algebra import Jet, Point, wide
 from ..errors import PrecisionWarning, check_count, check_degree, is_tracer
 from ..lanes import lanes, side_by_side
 from .circles import Circle, compared, error_levels, norms, relative_errors
 from .interpreter import Context
+from .stand_ins import registered
 from .transform import check_line, evaluate, is_jet
 
 CHUNK = 28  # points of the first circles, which only look for the scale; larger circles have a multiple
@@ -117,14 +118,14 @@ def cauchy_coefficients(
     size = np.sqrt(sum(float(jnp.sum(jnp.abs(d) ** 2)) for d in jax.tree.leaves(direction)))
     if size == 0:
         raise ValueError("direction is zero: along it the function is constant.")
-    epsilon = max(float(jnp.finfo(p.dtype).eps) for p in jax.tree.leaves(point))
+    epsilon = max(float(jnp.finfo(wide(p.dtype)).eps) for p in jax.tree.leaves(point))
     if tolerance is None:
         tolerance = 1e-4 if epsilon > 1e-10 else 1e-12 if degree <= 24 else 1e-9
 
     try:
-        prepare = _runner(f)
+        prepare = _runner(f, registered())
     except TypeError:  # f cannot be hashed, so nothing can be remembered for the next call
-        prepare = _runner.__wrapped__(f)
+        prepare = _runner.__wrapped__(f, registered())
 
     def circle_at(rho: float, count: int) -> Circle:
         return _circle(prepare, point, direction, rho, count, is_complex)
@@ -167,12 +168,15 @@ def cauchy_coefficients(
 
 
 @functools.lru_cache(maxsize=16)
-def _runner(f: Callable) -> Callable:
-    """Makes compiled programs ``(point, direction, t) -> f(point), parts of f(point + t direction) - f(point)``."""
+def _runner(f: Callable, _: Any) -> Callable:
+    """Makes compiled programs ``(point, direction, t) -> f(point), parts of f(point + t direction) - f(point)``.
+
+    They are remembered for as long as the stand-ins stay the same.
+    """
 
     def at(point: Any, direction: Any, t: tuple) -> Any:
         def jet(p: Any, d: Any) -> Jet:
-            re, im = jnp.real(d).astype(p.dtype), jnp.imag(d).astype(p.dtype)
+            re, im = jnp.real(d).astype(wide(p.dtype)), jnp.imag(d).astype(wide(p.dtype))
             return Jet(p, ((t[0] * re - t[1] * im, t[0] * im + t[1] * re),))
 
         algebra = Point(axis="points")
@@ -198,7 +202,7 @@ def _runner(f: Callable) -> Callable:
 def _circle(prepare: Callable, point: Any, direction: Any, rho: float, count: int, is_complex: bool) -> Circle:
     used = count if is_complex else count // 2 + 1  # on a real line f(t̄) is the conjugate of f(t)
     t = rho * np.exp(2j * np.pi * np.arange(used) / count)
-    dtype = jnp.result_type(*[p.dtype for p in jax.tree.leaves(point)])
+    dtype = jnp.result_type(*[wide(p.dtype) for p in jax.tree.leaves(point)])
     size = math.ceil(used / math.ceil(used / LANE)) if is_complex else min(LANE, used)
     # the last chunk is filled up, so that one program serves all
     chunks = [np.resize(t[start : start + size], size) for start in range(0, used, size)]
@@ -212,7 +216,7 @@ def _circle(prepare: Callable, point: Any, direction: Any, rho: float, count: in
     with np.errstate(all="ignore"):  # a circle that is too large overflows; it is judged below
         parts = [[np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64) for re, im in out[1]] for out in found]
     differences = [np.concatenate(of_leaf)[:used] for of_leaf in zip(*parts, strict=True)]
-    leaves, tree = jax.tree.flatten(value)
+    leaves, tree = jax.tree.flatten(jax.tree.map(lambda x: x.astype(wide(x.dtype)), value))
     s: Any
     scaled, errors = [], []
     for leaf, difference in zip(leaves, differences, strict=True):

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _jax_compat as compat
-from ..algebra import Algebra, Jet, primal
+from ..algebra import Algebra, Jet, narrow, primal, wide
 from ..errors import UnsupportedPrimitive
-from .registry import REFUSED, RULES
+from .registry import REFUSED, RULES, Rule
 
 
 class Context:
@@ -114,11 +115,36 @@ class Context:
         rule = RULES.get(eqn.primitive.name)
         if rule is None:
             raise UnsupportedPrimitive(no_rule_message(eqn, self.where(eqn)))
+        if rule.kind not in ("control flow", "constant") and any(map(_is_narrow, [*eqn.invars, *eqn.outvars])):
+            return self._in_float32(rule, eqn, inputs)
         return rule.apply(self, eqn, *inputs)
+
+    def _in_float32(self, rule: Rule, eqn: Any, inputs: list[Any]) -> list[Any]:
+        """An equation with numbers of 16 bits: its parts as in float32, its value as the program rounds it."""
+        params = {name: _widened(value) for name, value in eqn.params.items()}
+        if (update := params.get("update_jaxpr")) is not None:  # of a scatter: what it does to two numbers
+            pair = [jnp.zeros((), _widened(v.aval.dtype)) for v in update.invars]
+            params["update_jaxpr"] = compat.trace(lambda *x: self.evaluate(update, (), x), *pair).jaxpr
+        out = rule.apply(self, eqn.replace(params=params), *map(_widened, inputs))
+        values = self.primals(eqn, inputs)
+        return [Jet(v, y.parts) if isinstance(y, Jet) else v for v, y in zip(values, out, strict=True)]
 
     def primals(self, eqn: Any, inputs: Sequence[Any]) -> list[Any]:
         """The equation's own outputs on the real values of its inputs."""
         return compat.bind(eqn, *[primal(x) for x in inputs])
+
+
+def _is_narrow(var: Any) -> bool:
+    return narrow(getattr(var.aval, "dtype", np.dtype(bool)))
+
+
+def _widened(x: Any) -> Any:
+    """A jet, an array or a parameter of an equation, with float32 for what has 16 bits."""
+    if isinstance(x, Jet):
+        return Jet(_widened(x.primal), x.parts)
+    if isinstance(x, np.dtype):
+        return wide(x)
+    return x.astype(wide(x.dtype)) if hasattr(x, "astype") and narrow(x.dtype) else x
 
 
 def no_rule_message(eqn: Any, where: str) -> str:
@@ -130,6 +156,6 @@ def no_rule_message(eqn: Any, where: str) -> str:
         f"  It is used at {where}, where it depends on what is differentiated.\n"
         "  Ways out: write that step with other operations (the table 'Supported primitives' of the "
         "documentation lists them); wrap it in jax.custom_jvp, whose rule is then used; if it lies in a custom_jvp or "
-        "custom_vjp function, give that a plain JAX equivalent with sketchlearn.taylor.stand_in; or add a rule "
+        "custom_vjp function, give that plain JAX, sketchlearn.taylor.stand_in(function, plain); or add a rule "
         "(CONTRIBUTING.md shows how)."
     )

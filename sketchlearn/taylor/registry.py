@@ -19,7 +19,6 @@ class Rule(NamedTuple):
 
 RULES: dict[str, Rule] = {}
 REFUSED: dict[str, str] = {}
-STAND_INS: dict[str, Callable] = {}
 
 
 def register(primitive: str, kind: str, apply: Callable[..., list[Any]], note: str = "") -> None:
@@ -34,28 +33,6 @@ def register(primitive: str, kind: str, apply: Callable[..., list[Any]], note: s
 def refuse(primitive: str, reason: str) -> None:
     """Record why a primitive has no rule, for the message that the user will read."""
     REFUSED[primitive] = reason
-
-
-def stand_in(name: str, function: Callable) -> None:
-    """Evaluate ``function`` wherever a ``custom_jvp`` or ``custom_vjp`` function called ``name`` is met.
-
-    A ``custom_vjp`` has no forward derivative rule, and the body of either may
-    be bit tricks that no series can enter; ``function`` is the same mathematics in
-    plain JAX. It takes the same arguments.
-
-    Example:
-        >>> import jax, jax.numpy as jnp, sketchlearn as sl
-        >>> @jax.custom_vjp
-        ... def cube(x):
-        ...     return x**3
-        >>> cube.defvjp(lambda x: (x**3, x), lambda x, g: (3 * x**2 * g,))
-        >>> sl.taylor.stand_in("cube", lambda x: x**3)
-        >>> sl.taylor_coefficients(cube, 2.0, 1.0, degree=3).tolist()
-        [8.0, 12.0, 6.0, 1.0]
-    """
-    if not callable(function):
-        raise TypeError(f"stand_in expected a function for {name!r}, got {type(function).__name__}.")
-    STAND_INS[name] = function
 
 
 def supported_primitives() -> list[Rule]:

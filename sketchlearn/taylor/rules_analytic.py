@@ -11,8 +11,9 @@ from jax import lax
 from ..algebra import Jet, Point, differentiate_log, integrate_log
 from .analytic import ANALYTIC, RECIPROCAL, Analytic, _binomials, integer_power
 from .interpreter import Context
-from .registry import refuse, register, stand_in
+from .registry import refuse, register
 from .rules_linear import spread
+from .stand_ins import OF_JAX
 
 
 def _analytic(function: Analytic) -> Any:
@@ -104,4 +105,4 @@ for _name in ("pure_callback", "io_callback"):
     refuse(_name, "what happens outside JAX cannot be expanded")
 
 # The derivative of erf in newer JAX versions; its body splits floats by their bits.
-stand_in("exp_neg_sq", lambda x: jnp.exp(-(x * x)))
+OF_JAX["exp_neg_sq"] = lambda x: jnp.exp(-(x * x))

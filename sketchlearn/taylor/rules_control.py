@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from .. import _jax_compat as compat
-from ..algebra import Jet, Point, Series, differentiate_log, integrate_log, primal
-from ..errors import UnsupportedPrimitive
+from ..algebra import Jet, Point, Series, primal
 from .interpreter import Context
-from .registry import STAND_INS, register
+from .registry import register
 
 
 def _call(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
@@ -175,70 +174,3 @@ def _cond(ctx: Context, eqn: Any, index: Any, *inputs: Any) -> list[Any]:
 
 
 register("cond", "control flow", _cond, "the branch is the real program's")
-
-
-# --- functions with derivative rules of their own ------------------------------
-
-
-def through_jvp(ctx: Context, eqn: Any, inputs: tuple) -> list[Any]:
-    """Expand through the derivative rule: ``t y'(t) = ∂f(x(t)) · t x'(t)``, so ``y_r`` is its r-th part over r.
-
-    The tangent ``t x'(t)`` has no constant part, so the rule needs ``x`` and, where it
-    mentions the function again, ``y`` only to one order less: that is ``ctx.order``.
-    """
-    values = ctx.primals(eqn, inputs)
-    if ctx.order == 0:
-        return values
-    moving = [i for i, x in enumerate(inputs) if _is_jet(x)]
-    at = [primal(x) for x in inputs]
-
-    def rule(xs: tuple, held: list[Any], tangents: tuple) -> list[Any]:
-        def fn(*moved: Any) -> list[Any]:
-            args = list(held)
-            for i, x in zip(moving, moved, strict=True):
-                args[i] = x
-            return compat.bind(eqn, *args)
-
-        return jax.jvp(fn, xs, tangents)[1]
-
-    jets = [inputs[i] for i in moving]
-    algebra = ctx.algebra
-    tangents = [Jet(jnp.zeros_like(j.primal), differentiate_log(algebra, j.parts)) for j in jets]
-    program = compat.trace(rule, tuple(j.primal for j in jets), at, tuple(t.primal for t in tangents))
-    inner = ctx.inner(ctx.order - 1, place=ctx.where(eqn))
-    out = inner.evaluate(program.jaxpr, program.consts, [*jets, *at, *tangents])
-    return [Jet(v, integrate_log(algebra, t.parts)) if _is_jet(t) else v for v, t in zip(values, out, strict=True)]
-
-
-def _stand_in(ctx: Context, eqn: Any, inputs: tuple, function: Callable) -> list[Any]:
-    program = compat.trace(function, *[primal(x) for x in inputs])
-    out = ctx.evaluate(program.jaxpr, program.consts, inputs)
-    values = ctx.primals(eqn, inputs)
-    return [Jet(v, o.parts) if _is_jet(o) else v for v, o in zip(values, out, strict=True)]
-
-
-def _custom_jvp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
-    if function := STAND_INS.get(compat.function_name(eqn.params)):
-        return _stand_in(ctx, eqn, inputs, function)
-    if isinstance(ctx.algebra, Point):  # a finite step has no derivative rule: the body is continued instead
-        with ctx.within(eqn):
-            return ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
-    return through_jvp(ctx, eqn, inputs)
-
-
-register("custom_jvp_call", "control flow", _custom_jvp, "its derivative rule (Cauchy: its body), or its stand-in")
-
-
-def _custom_vjp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
-    name = compat.function_name(eqn.params)
-    if function := STAND_INS.get(name):
-        return _stand_in(ctx, eqn, inputs, function)
-    raise UnsupportedPrimitive(
-        f"Cannot expand the custom_vjp function '{name}' in a power series: it has a backward rule only, and its body "
-        "may not be the function that the rule differentiates.\n"
-        f"  It is called at {ctx.where(eqn)}.\n"
-        f"  Way out: sketchlearn.taylor.stand_in({name!r}, function) with the same mathematics in plain JAX."
-    )
-
-
-register("custom_vjp_call", "control flow", _custom_vjp, "by name, through taylor.stand_in")

@@ -42,7 +42,7 @@ def _linear(ctx: Context, eqn: Any, *inputs: Any, **params: Any) -> list[Any]:
 LINEAR = """
     neg reduce_sum transpose reshape broadcast_in_dim squeeze slice rev concatenate pad stack unstack tile name copy
     cumsum dynamic_slice dynamic_update_slice scatter-add scatter-sub split real imag complex conj fft
-    reduce_window_sum reduce_precision optimization_barrier sharding_constraint device_put
+    reduce_window_sum optimization_barrier sharding_constraint device_put
 """
 for _name in LINEAR.split():
     register(_name, "linear", _linear)
@@ -96,6 +96,14 @@ def _gather(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
 
 
 register("gather", "linear", _gather, "indices are held; a read out of bounds is a constant")
+
+
+def _reduce_precision(ctx: Context, eqn: Any, x: Any) -> list[Any]:
+    (value,) = ctx.primals(eqn, (x,))
+    return [Jet(value, x.parts)]
+
+
+register("reduce_precision", "linear", _reduce_precision, "the value is rounded, its coefficients are not")
 
 
 def _stop_gradient(ctx: Context, eqn: Any, x: Any) -> list[Any]:

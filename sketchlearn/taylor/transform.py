@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _jax_compat as compat
-from ..algebra import Algebra, Jet, Series, series, stack_coefficients, unstack_coefficients
+from ..algebra import Algebra, Jet, Series, series, stack_coefficients, unstack_coefficients, wide
 from ..errors import check_degree, check_finite
 from .interpreter import Context
 
@@ -58,10 +58,10 @@ def check_line(point: Any, direction: Any) -> tuple[Any, Any, bool]:
         x = jnp.asarray(p, jnp.result_type(p, float) if isinstance(p, float) else None)
         typed = hasattr(d, "dtype")  # a Python number takes the point's precision
         d = jnp.asarray(d)
-        if typed and jnp.issubdtype(d.dtype, jnp.inexact) and jnp.finfo(d.dtype).bits > jnp.finfo(x.dtype).bits:
+        if typed and jnp.issubdtype(d.dtype, jnp.inexact) and jnp.finfo(d.dtype).bits > jnp.finfo(wide(x.dtype)).bits:
             raise TypeError(
-                f"direction{name} has dtype {d.dtype} but the point has {x.dtype}: the series is computed in the "
-                "point's precision, and this would drop digits silently. Convert one of them."
+                f"direction{name} has dtype {d.dtype} but the point has {x.dtype}: the series is computed in "
+                f"{wide(x.dtype)}, and this would drop digits silently. Convert one of them."
             )
         points.append(x)
         directions.append(d)
@@ -74,7 +74,7 @@ def line_jets(algebra: Algebra, point: Any, direction: Any) -> Any:
     """The jets of ``point + t·direction``."""
 
     def jet(p: Any, d: Any) -> Jet:
-        pair = (jnp.real(d).astype(p.dtype), jnp.imag(d).astype(p.dtype))[: algebra.width]
+        pair = (jnp.real(d).astype(wide(p.dtype)), jnp.imag(d).astype(wide(p.dtype)))[: algebra.width]
         if isinstance(algebra, Series):
             return Jet(p, (pair,))
         return Jet(p, algebra.zeros(p).at[0].set(jnp.stack(pair)))
