@@ -97,6 +97,7 @@ class OnDisk:
         repair: compute damaged blocks again, and write a damaged manifest again.
         shard: (i, N), or None.
         tree: the structure of what ``train`` returns.
+        batches: of a run of weighted means, or None.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class OnDisk:
         repair: bool,
         shard: Any,
         tree: Any,
+        batches: np.ndarray | None = None,
     ):
         if (Path(path) / MANIFEST).exists():
             # blocks are cut as they were, whatever this machine would do; of a damaged manifest nothing is known
@@ -126,6 +128,7 @@ class OnDisk:
         versions |= {"sketchlearn": version("sketchlearn"), "python": platform.python_version()}
         self.store = Store(path, arguments | {"batch_size": batch_size, "lanes": self.lanes}, versions, repair=repair)
         self.batch_size, self.count, self.repair, self.shard, self.tree = batch_size, count, repair, shard, tree
+        self.batches = batches
         self.store.clean()
 
     def done(self, parts: Parts) -> set[int]:
@@ -160,7 +163,8 @@ class OnDisk:
             return _common(self.store, self.tree)
         plain, centred, alone = compute()
         trees = [plain, centred, *(alone or ())]  # one after the other, all of the structure of the first
-        self.store.write("common", {**_numbered(trees), **_text("one", structure(plain))})
+        batches = {} if self.batches is None else {"batches": self.batches}
+        self.store.write("common", {**_numbered(trees), **_text("one", structure(plain)), **batches})
         return plain, centred, alone
 
     def complete(self) -> bool:
@@ -307,9 +311,11 @@ def open_sketch(path: str | Path, train: Callable | None = None, space: Space | 
     centre = None if a["centre"] is None else np.asarray(a["centre"])
     queries = None if a["queries"] is None else read_queries(store, sorted(a["queries"]), parts)
     jets = functools.partial(_read_parts, store, parts, tree) if queries is None else None
+    batches = store.read("common").get("batches")
     return Sketch(
-        space, a["degree"], a["key"], plain, jets, centre, centred, alone, a["design"], queries, a["num_directions"]
-    )
+        space, a["degree"], a["key"], plain, jets, centre, centred, alone, a["design"], queries, a["num_directions"],
+        batches,
+    )  # fmt: skip
 
 
 def write_queries(store: Store, every: dict[str, Measured]) -> None:

@@ -14,11 +14,13 @@ import numpy as np
 from . import estimators
 from .controls import Alone
 from .directions import directions
+from .emptied import emptied, emptied_in_words
 from .errors import check_finite
+from .flatness import unmoved
 from .interpolation import MOST_EQUATIONS, Fitted, Interpolant
 from .measuring import Measured, measured, push, slices
-from .prediction import Prediction, predict_from
-from .running import check_query
+from .prediction import Prediction, predict_from, unknown
+from .running import check_query, check_smooth_query
 from .spaces import Space
 from .truncation import fraction_of, sizes_along, truncation
 
@@ -41,6 +43,7 @@ class Sketch:
         centre: z_0, (q,), where the run was expanded; zero unless asked for.
         parameters_at_centre: what ``train`` returns there.
         alone: what each coordinate does alone, for an additive sketch; else None.
+        batches: (T, B) of a run that divides by the sum of a batch's weights, which a deletion may empty; else None.
     """
 
     def __init__(
@@ -56,9 +59,10 @@ class Sketch:
         design: str = "independent",
         queries: dict[str, Measured] | None = None,
         num_directions: int | None = None,
+        batches: np.ndarray | None = None,
     ):
         self.space, self.degree, self.key, self.design = space, degree, key, design
-        self.parameters, self.alone, self.queries = parameters, alone, queries or {}
+        self.parameters, self.alone, self.queries, self.batches = parameters, alone, queries or {}, batches
         self._jets = coefficients
         self.centre = np.zeros(space.dim) if centre is None else centre
         self.parameters_at_centre = parameters if centre is None else parameters_at_centre
@@ -113,7 +117,7 @@ class Sketch:
             raise KeyError(f"no query is called {query!r}; this sketch was made with {sorted(self.queries)}.")
         if id(query) in self._measured and self._measured[id(query)].query is query:
             return self._measured[id(query)]
-        check_query(query, self.parameters)
+        check_smooth_query(query, self.parameters)
         c = push(query, self.parameters_at_centre, self._parts(), self.num_directions)
         seen = measured(query, self.parameters, self.parameters_at_centre, c, self.alone)
         if len(self._measured) >= 64:
@@ -165,7 +169,13 @@ class Sketch:
                 do; on microgpt it takes 8% off the variance of order two.
 
         Returns:
-            A :class:`Prediction`.
+            A :class:`Prediction`. Its errors are NaN, unknown, and a warning says so, for outputs of the query that did
+            not move along any direction, and for deletions that empty a batch of a run of weighted means.
+
+        Raises:
+            ValueError: the query depends on the parameters through flat operations only (argmax, sign, a comparison),
+                or not at all: its series is zero, which would be a certain zero and no answer. Or other arguments
+                that do not fit.
 
         Example:
             >>> import jax.numpy as jnp, sketchlearn as sl
@@ -246,7 +256,29 @@ class Sketch:
             notes.append(
                 f"orders {unfitted} are averaged, not fitted: more than {MOST_EQUATIONS} equations would be solved."
             )
-        return dataclasses.replace(prediction, warnings=(*prediction.warnings, *notes), how=tuple(how))
+        without, doubts = self._unanswered(seen, z if z.ndim > 1 else z[None])
+        prediction = dataclasses.replace(prediction, warnings=(*prediction.warnings, *notes, *doubts), how=tuple(how))
+        return unknown(prediction, without) if doubts else prediction
+
+    def _unanswered(self, seen: Measured, z: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """For which deletions and outputs, (B, Q), nothing is known that coefficients of zero could say; and why."""
+        still, notes = ~seen.coefficients.any((0, 1)), []
+        if still.any():
+            text, flat = unmoved(still, seen.query, self.parameters)
+            if still.all() and flat:
+                raise ValueError(text)
+            notes.append(f"{text} The predicted change of zero has an unknown error (NaN).")
+        where = np.tile(still, (len(z), 1))
+        if seen.alone:  # run alone, a coordinate is right at its ends all the same
+            moved = z != self.centre
+            ends = np.abs((z - self.centre)[:, :, None] - seen.alone.positions).min(-1) == 0
+            where &= ~((moved.sum(1) == 1) & (ends | ~moved).all(1))[:, None]
+        if self.batches is not None:
+            gone = emptied(self.batches, np.asarray(self.space.embed(z), np.float64))
+            if text := emptied_in_words(gone):
+                notes.append(text)
+                where |= np.array([len(numbers) > 0 for numbers in gone])[:, None]
+        return where, notes
 
     def _first_size(self, seen: Measured, gradient: np.ndarray | None, at: np.ndarray) -> np.ndarray | None:
         """The size of the first order without cancellation between coordinates, (B, Q), where it is known.

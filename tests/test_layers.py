@@ -19,7 +19,7 @@ ROWS = {
         "checkpointing",
         "meshes",
     },
-    2: {"taylor", "models", "networks", "problem", "pricing"},
+    2: {"taylor", "flatness", "emptied", "models", "networks", "problem", "pricing"},
     3: {"microgpt", "reference", "running", "failures", "recipes", "worlds"},
     4: {
         "controls",
@@ -46,6 +46,7 @@ ROW = {module: row for row, modules in ROWS.items() for module in modules}
 # Within a row these may see each other; everywhere else a row is flat.
 SAME_ROW = {
     ("taylor", "taylor"),
+    ("flatness", "taylor"),
     ("recipes", "failures"),
     ("baselines", "baselines"),
     ("estimators", "interpolation"),
