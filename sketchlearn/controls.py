@@ -20,6 +20,7 @@ import numpy as np
 
 from .algebra import series
 from .emptied import check_emptying
+from .errors import FlatQuery, FlatTraining
 from .failures import explanation
 from .flatness import unmoved, why_flat_training
 from .running import (
@@ -95,13 +96,13 @@ def gradient_or_why_not(
     found = np.asarray(jax.jit(rows)(z), float)
     if not np.isfinite(found).all():
         raise FloatingPointError(f"the gradient through training is not finite.{explanation(train, weights)}")
-    still, text = ~found.any(1), ""
+    still, text = np.logical_not(found.any(1)), ""
     if still.any():
         if still.all() and not any(dependence(train, weights, reverse=True).reached):
-            raise ValueError(why_flat_training(train, weights, reverse=True))
+            raise FlatTraining(why_flat_training(train, weights, reverse=True))
         text, flat = unmoved(still, query, parameters, reverse=True)
         if still.all() and flat:
-            raise ValueError(text)
+            raise FlatQuery(text)
     return found.T.reshape(space.dim, *shape.shape), text
 
 

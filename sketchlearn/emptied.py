@@ -25,9 +25,10 @@ WAYS = (
 def weighted_mean_batches(train: Any) -> np.ndarray | None:
     """The batches (T, B) of a run whose steps divide by the sum of the weights, as a recipe's may; else None."""
     owner = train if hasattr(train, "batches") else getattr(train, "__self__", None)
-    if getattr(owner, "reduction", None) != "weighted mean" or getattr(owner, "batches", None) is None:
+    batches = getattr(owner, "batches", None)
+    if batches is None or getattr(owner, "reduction", None) != "weighted mean":
         return None
-    return np.asarray(owner.batches)
+    return np.asarray(batches)
 
 
 def check_emptying(train: Any, space: Space) -> None:
@@ -71,10 +72,10 @@ def emptied_in_words(found: list[np.ndarray]) -> str:
         return ""
     numbers = np.unique(np.concatenate(found))
     shown = ", ".join(map(str, numbers[:SHOWN])) + (", .." if len(numbers) > SHOWN else "")
+    named = f"batch{'es' * (len(numbers) > 1)} {shown}"
     return (
-        f"{count} of {len(found)} deletions leave{'s' * (count == 1)} nothing of a batch (batch{'es' * (len(numbers) > 1)} "
-        f"{shown}): retraining then skips the step, where a weighted mean has no series, so their errors are unknown "
-        "(NaN). Retrain for these."
+        f"{count} of {len(found)} deletions leave{'s' * (count == 1)} nothing of a batch ({named}): retraining skips "
+        "that step, which no series of a weighted mean foresees. Their errors are unknown (NaN): retrain."
     )
 
 

@@ -13,19 +13,21 @@ import numpy as np
 
 from .taylor.dependence import Flat, dependence, named
 
-BLIND = "which is flat between its jumps: its derivatives, and its power series, are zero whatever a deletion does"
 SMOOTH_QUERY = (
     "Ask for a smooth query: a loss, a margin (the logit of the right class less the largest of the others), or a "
     "soft accuracy, jax.nn.sigmoid(margin / temperature). Retraining (sketchlearn.retrain, RetrainBank) answers any "
     "query"
 )
 SMOOTH_TRAINING = (
-    "use an optimizer whose steps are smooth in the gradient (adam, sgd with momentum) in place of one that takes signs "
-    "(lion, sign_sgd, rprop), or a smooth function in place of the flat one (g / sqrt(g**2 + 1e-8) for sign(g))"
+    "use an optimizer whose steps are smooth in the gradient (adam, sgd with momentum) in place of one that takes "
+    "signs (lion, sign_sgd, rprop), or a smooth function in place of the flat one (g / sqrt(g**2 + 1e-8) for sign(g))"
 )
 CONNECT = "multiply each example's loss by its weight, and return the trained parameters"
-STOPPED = "To JAX's own derivatives what passes jax.lax.stop_gradient is a constant; a sketch follows it"
-UNTOUCHED = "it reads nothing that training changes (a constant, a parameter that no step touches), or is flat there"
+STOPPED = "Sketch the run instead (sketchlearn.sketch): its series passes through stop_gradient"
+UNTOUCHED = (
+    "it reads nothing that training changes (a constant, a parameter that no step touches or that training reaches by "
+    "flat operations only, which sketchlearn.check names), or it is flat there"
+)
 
 
 def flat_query(flat: Sequence[Flat]) -> str:
@@ -35,7 +37,7 @@ def flat_query(flat: Sequence[Flat]) -> str:
             "the query does not depend on what training returns: it is a constant, and a prediction of no change "
             "would say nothing about the training run."
         )
-    return f"the query depends on the parameters only through {named(flat)}, {BLIND}. {_way(flat, SMOOTH_QUERY)}."
+    return f"the query depends on the parameters only through {_blind(flat)}. {_way(flat, SMOOTH_QUERY)}."
 
 
 def flat_training(flat: Sequence[Flat]) -> str:
@@ -43,7 +45,7 @@ def flat_training(flat: Sequence[Flat]) -> str:
     if not flat:
         return f"what train returns does not depend on the weights: {CONNECT}."
     way = _way(flat, f"{SMOOTH_TRAINING[0].upper()}{SMOOTH_TRAINING[1:]}")
-    return f"what train returns depends on the weights only through {named(flat)}, {BLIND}. {way}."
+    return f"what train returns depends on the weights only through {_blind(flat)}. {way}."
 
 
 def why_flat_training(train: Callable, weights: Any, reverse: bool = False) -> str:
@@ -62,8 +64,15 @@ def unmoved(which: np.ndarray, query: Callable | None, parameters: Any, reverse:
         reverse: whether the coefficients are JAX's own derivatives.
     """
     flat = () if query is None else dependence(query, parameters, reverse).met
-    reason = f"it takes {named(flat)}, {BLIND}" if flat else UNTOUCHED
+    reason = f"on the way there are {_blind(flat)}" if flat else UNTOUCHED
     return f"{_outputs(which)} did not move along any direction: {reason}. {_way(flat, SMOOTH_QUERY)}.", bool(flat)
+
+
+def _blind(flat: Sequence[Flat]) -> str:
+    """Operations by name and place, and what derivatives see of them."""
+    if any(f.name == "stop_gradient" for f in flat):
+        return f"{named(flat)}: a constant to JAX's own derivatives, which are zero whatever a deletion does"
+    return f"{named(flat)}: flat between jumps, so that derivatives and power series are zero whatever a deletion does"
 
 
 def _way(flat: Sequence[Flat], otherwise: str) -> str:

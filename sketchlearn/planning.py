@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import check_count, check_degree, check_key, check_positive
+from .errors import FlatQuery, check_count, check_degree, check_key, check_positive
 from .flatness import unmoved
 from .noise import chi_square_factors, contribution_variance, is_exact
 from .pilot import Cost, run_pilot
@@ -210,11 +210,11 @@ def plan(
     seen = run_pilot(train, space, query, z, degree, pilot, m, key, dtype, progress)
 
     q, outputs = space.dim, seen.changes.shape[1]
-    still = ~seen.coefficients.any((0, 1))
+    still = np.logical_not(seen.coefficients.any((0, 1)))
     if still.any():
         text, flat = unmoved(still, query, check_train(train, full_weights(space, dtype)))
         if still.all() and flat:
-            raise ValueError(text)
+            raise FlatQuery(text)
         warnings.append(f"{text} Its noise of zero is no promise.")
     variances = np.empty((degree, 3))
     for r in range(1, degree + 1):

@@ -101,21 +101,6 @@ def predict_from(
     )
 
 
-def unknown(prediction: Prediction, where: np.ndarray) -> Prediction:
-    """The prediction with errors of NaN, which means unknown, for the deletions and outputs in ``where``, (B, Q)."""
-
-    def lost(array: np.ndarray, *orders: int) -> np.ndarray:
-        at = np.broadcast_to(where.reshape(len(where), *[1] * len(orders), -1), (len(where), *orders, where.shape[1]))
-        return np.where(at.reshape(array.shape), np.nan, array)
-
-    return dataclasses.replace(
-        prediction,
-        standard_errors=lost(prediction.standard_errors, where.size and prediction.standard_errors.size // where.size),
-        standard_error=lost(prediction.standard_error),
-        truncation=lost(prediction.truncation),
-    )
-
-
 def _warnings(
     terms: np.ndarray, errors: np.ndarray, used: np.ndarray, decays: np.ndarray, shrunk: np.ndarray
 ) -> tuple[str, ...]:

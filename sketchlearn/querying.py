@@ -14,12 +14,11 @@ import numpy as np
 from . import estimators
 from .controls import Alone
 from .directions import directions
-from .emptied import emptied, emptied_in_words
+from .doubts import with_doubts
 from .errors import check_finite
-from .flatness import unmoved
 from .interpolation import MOST_EQUATIONS, Fitted, Interpolant
 from .measuring import Measured, measured, push, slices
-from .prediction import Prediction, predict_from, unknown
+from .prediction import Prediction, predict_from
 from .running import check_query, check_smooth_query
 from .spaces import Space
 from .truncation import fraction_of, sizes_along, truncation
@@ -256,29 +255,8 @@ class Sketch:
             notes.append(
                 f"orders {unfitted} are averaged, not fitted: more than {MOST_EQUATIONS} equations would be solved."
             )
-        without, doubts = self._unanswered(seen, z if z.ndim > 1 else z[None])
-        prediction = dataclasses.replace(prediction, warnings=(*prediction.warnings, *notes, *doubts), how=tuple(how))
-        return unknown(prediction, without) if doubts else prediction
-
-    def _unanswered(self, seen: Measured, z: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """For which deletions and outputs, (B, Q), nothing is known that coefficients of zero could say; and why."""
-        still, notes = ~seen.coefficients.any((0, 1)), []
-        if still.any():
-            text, flat = unmoved(still, seen.query, self.parameters)
-            if still.all() and flat:
-                raise ValueError(text)
-            notes.append(f"{text} The predicted change of zero has an unknown error (NaN).")
-        where = np.tile(still, (len(z), 1))
-        if seen.alone:  # run alone, a coordinate is right at its ends all the same
-            moved = z != self.centre
-            ends = np.abs((z - self.centre)[:, :, None] - seen.alone.positions).min(-1) == 0
-            where &= ~((moved.sum(1) == 1) & (ends | ~moved).all(1))[:, None]
-        if self.batches is not None:
-            gone = emptied(self.batches, np.asarray(self.space.embed(z), np.float64))
-            if text := emptied_in_words(gone):
-                notes.append(text)
-                where |= np.array([len(numbers) > 0 for numbers in gone])[:, None]
-        return where, notes
+        prediction = dataclasses.replace(prediction, warnings=(*prediction.warnings, *notes), how=tuple(how))
+        return with_doubts(prediction, seen, z if z.ndim > 1 else z[None], self, first)
 
     def _first_size(self, seen: Measured, gradient: np.ndarray | None, at: np.ndarray) -> np.ndarray | None:
         """The size of the first order without cancellation between coordinates, (B, Q), where it is known.

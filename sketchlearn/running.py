@@ -13,7 +13,7 @@ import psutil
 
 from . import _jax_compat as compat
 from .algebra import Algebra, Jet, StackedSeries, stack_parts
-from .errors import check_dtype
+from .errors import FlatQuery, FlatTraining, check_dtype
 from .flatness import flat_query, why_flat_training
 from .lanes import lanes, side_by_side
 from .progress import track
@@ -116,7 +116,7 @@ def jets_along(train: Callable, space: Space, weights: Any, algebra: Algebra, *d
         x = [-space.embed(part) for part in parts]
         out = evaluate(train, Context(algebra), weight_jet(algebra, weights, x))
         if not any(map(_is_jet, jax.tree.leaves(out, is_leaf=_is_jet))):
-            raise ValueError(why_flat_training(train, weights))
+            raise FlatTraining(why_flat_training(train, weights))
         jets = jax.tree.map(lambda y: y if isinstance(y, Jet) else Jet(y, algebra.zeros(y)), out, is_leaf=_is_jet)
         return (
             jax.tree.map(lambda y: y.primal, jets, is_leaf=_is_jet),
@@ -218,14 +218,14 @@ def check_smooth_query(query: Any, parameters: Any, reverse: bool = False) -> An
     shape = check_query(query, parameters)
     found = dependence(query, parameters, reverse)
     if not any(found.reached):
-        raise ValueError(flat_query(found.through))
+        raise FlatQuery(flat_query(found.through))
     return shape
 
 
 def check_moved(jets: Any, train: Callable, weights: Any) -> None:
     """Refuse jets (M, k, ...) that are zero at every order along every direction."""
     if not any(np.any(leaf) for leaf in jax.tree.leaves(jets)):
-        raise ValueError(f"every coefficient of every parameter is zero: {why_flat_training(train, weights)}")
+        raise FlatTraining(f"every coefficient of every parameter is zero: {why_flat_training(train, weights)}")
 
 
 def check_parameters(

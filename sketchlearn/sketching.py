@@ -142,7 +142,15 @@ def sketch(
     else:
         made_of = arguments_of(train, weights, space, degree, m, key, design, additive, start_at, queries, shapes)
         keep = OnDisk(
-            store, made_of, batch_size, m, needed, repair, shard, jax.tree.structure(shapes), weighted_mean_batches(train)
+            store,
+            made_of,
+            batch_size,
+            m,
+            needed,
+            repair,
+            shard,
+            jax.tree.structure(shapes),
+            weighted_mean_batches(train),
         )
         batch_size, width = keep.batch_size, keep.lanes
 

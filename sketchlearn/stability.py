@@ -14,7 +14,7 @@ import numpy as np
 
 from .directions import directions
 from .emptied import check_emptying
-from .errors import check_count, check_degree, check_key
+from .errors import FlatQuery, FlatTraining, check_count, check_degree, check_key
 from .flatness import flat_training, unmoved
 from .progress import track
 from .running import check_smooth_query, check_train, full_weights
@@ -137,7 +137,7 @@ def stability_profile(
     if not c.any():
         text, flat = unmoved(np.ones(1, bool), query, parameters)
         if flat:
-            raise ValueError(text)
+            raise FlatQuery(text)
         warnings.warn(f"{text} The norms are zero, and the radius is unknown (NaN).", UserWarning, stacklevel=2)
     # isqrt, because the binomial coefficient itself may exceed the largest float (n = 50,000, r = 100)
     scale = np.array([math.isqrt(math.comb(space.dim + r - 1, r) << 104) / 2**52 for r in range(1, degree + 1)])
@@ -172,7 +172,7 @@ def _on_circles(
         found.append(np.asarray(out.coefficients)[1:])
         errors.append(np.asarray(out.errors)[1:])
         if not i and not found[0].any() and not any((seen := dependence(train, weights)).reached):
-            raise ValueError(flat_training(seen.through))
+            raise FlatTraining(flat_training(seen.through))
     return np.stack(found), np.stack(errors), used
 
 

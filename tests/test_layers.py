@@ -23,6 +23,7 @@ ROWS = {
     3: {"microgpt", "reference", "running", "failures", "recipes", "worlds"},
     4: {
         "controls",
+        "doubts",
         "interpolation",
         "estimators",
         "truncation",
@@ -51,6 +52,9 @@ SAME_ROW = {
     ("baselines", "baselines"),
     ("estimators", "interpolation"),
     ("prediction", "estimators"),
+    ("doubts", "measuring"),
+    ("doubts", "prediction"),
+    ("querying", "doubts"),
     ("querying", "controls"),
     ("querying", "interpolation"),
     ("querying", "estimators"),

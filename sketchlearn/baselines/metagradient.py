@@ -11,6 +11,7 @@ import numpy as np
 
 from ..controls import gradient_or_why_not
 from ..emptied import check_emptying
+from ..errors import FlatTraining
 from ..flatness import flat_training
 from ..running import check_train, full_weights
 from ..spaces import Examples, Space
@@ -107,4 +108,4 @@ class ForwardFirstOrder(Baseline):
         if not any(np.any(leaf) for leaf in jax.tree.leaves(tangent)):
             found = dependence(self.train, self.weights, reverse=True)
             if not any(found.reached):
-                raise ValueError(flat_training(found.through))
+                raise FlatTraining(flat_training(found.through))

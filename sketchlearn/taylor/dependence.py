@@ -181,28 +181,31 @@ class Flow(Survey):
         known = self.state.rounds.get(id(eqn), [()] * len(inputs))  # by a look at it before, in a loop around
         sites = [_union(pair) for pair in zip(map(self.sites, inputs), known, strict=True)]
         if name == "cond":
-            programs, first = [compat.split_consts(b)[0] for b in p["branches"]], 1
+            programs, first, start, count = [compat.split_consts(b)[0] for b in p["branches"]], 1, 0, 0
+        elif name == "scan":
+            programs, first, (start, count) = [compat.split_consts(p["jaxpr"])[0]], 0, compat.scan_layout(p)
         else:
-            programs = [compat.split_consts(p["jaxpr" if name == "scan" else "body_jaxpr"])[0]]
-            first = p["cond_nconsts"] if name == "while" else 0
-        start, count = compat.scan_layout(p) if name == "scan" else (first + p.get("body_nconsts", 0), len(inputs))
+            programs, first = [compat.split_consts(p["body_jaxpr"])[0]], p["cond_nconsts"]
+            start = first + p["body_nconsts"]
+            count = len(inputs) - start
         while True:
             for jaxpr in programs:
                 self.state.entering[id(jaxpr)] = sites[first:]
             out = super().apply(eqn, inputs)
-            leaving = [_union(each) for each in zip(*(self.state.leaving.get(id(j), []) for j in programs), strict=False)]
+            left = [self.state.leaving.get(id(jaxpr), [()] * len(out)) for jaxpr in programs]
+            leaving = [_union(each) for each in zip(*left, strict=True)]
             grown = list(sites)
-            if name != "cond":  # what a round leaves, the next one finds
-                for i, more in enumerate(leaving[: count if name == "scan" else len(leaving)]):
-                    grown[start + i] = _union([sites[start + i], more])
+            for i in range(count):  # what one round leaves, the next one finds
+                leaving[i] = grown[start + i] = _union([sites[start + i], leaving[i]])
             if grown == sites:
                 break
             sites = grown
-        decided = sites[0] if name == "cond" else ()
         self.state.rounds[id(eqn)] = sites
-        for i, y in enumerate(out):
-            entered = sites[start + i] if name != "cond" and start + i < len(sites) and (name == "while" or i < count) else ()
-            self._hold(y, _union([entered, leaving[i] if i < len(leaving) else (), decided]))
+        decided = sites[:1] if name == "cond" else []
+        if name == "while":
+            decided = self.state.leaving.get(id(compat.split_consts(p["cond_jaxpr"])[0]), [])
+        for y, more in zip(out, leaving, strict=True):
+            self._hold(y, _union([more, *decided]))
         return out
 
     def _hold(self, y: Any, sites: Sequence[Flat]) -> None:
