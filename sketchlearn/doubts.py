@@ -13,6 +13,8 @@ from .flatness import unmoved
 from .measuring import Measured
 from .prediction import Prediction
 
+BLIND = 1e-6  # of what retraining without a coordinate shows: a series that small has not seen it coming
+ROUNDING = 1e-4  # relative, of a query: a change below that may be rounding in float32
 AGREES = 0.05  # relative, of a gradient and the directions; rounding in float32 makes a thousandth of a long run
 
 
@@ -39,6 +41,8 @@ def with_doubts(
             raise FlatQuery(text)
         notes.append(f"{text} The predicted change of zero has an unknown error (NaN).")
         where |= still & ~_run_alone(seen, z, made.centre)[:, None]
+    if seen.alone and (text := _blind(seen, z - made.centre, where)):
+        notes.append(text)
     if made.batches is not None:
         gone = emptied(made.batches, np.asarray(made.space.embed(z), np.float64))
         if text := emptied_in_words(gone):
@@ -73,6 +77,29 @@ def _run_alone(seen: Measured, z: np.ndarray, centre: np.ndarray) -> np.ndarray:
     at = z - centre
     ends = (at[:, :, None] == seen.alone.positions).any(2)
     return ((at != 0).sum(1) == 1) & (ends | (at == 0)).all(1)
+
+
+def _blind(seen: Measured, at: np.ndarray, where: np.ndarray) -> str:
+    """What to say of coordinates whose series are zero though the run without them moved; marks deletions in where.
+
+    So it is where the weights of a batch cancel, in a mean that a program of the user's own takes.
+    """
+    coefficients, ends = seen.alone.coefficients, np.abs(seen.alone.ends[:, 0])  # type: ignore[union-attr]
+    series = np.abs(coefficients).sum(1)  # (q, Q)
+    flat = (
+        (series <= BLIND * ends) & (ends > ROUNDING * np.abs(seen.baseline.reshape(-1))) & seen.coefficients.any((0, 1))
+    )
+    among = ((at != 0) & ((at != 0).sum(1) > 1)[:, None]).astype(float) @ flat > 0
+    if not among.any():
+        return ""
+    where |= among
+    numbers = np.flatnonzero(flat.any(1))
+    shown = ", ".join(map(str, numbers[:8])) + (", .." if len(numbers) > 8 else "")
+    return (
+        f"coordinates {shown} have a series of zero, and yet the run without them, retrained, moved the query: they "
+        "act by a jump (a weight that cancels in a mean, a kink), of which no interaction is known. Errors of "
+        "deletions that hold them among others are unknown (NaN)."
+    )
 
 
 def _disagreement(gradient: np.ndarray, seen: Measured, directions: np.ndarray) -> str:

@@ -45,6 +45,8 @@ class Sketch:
         batches: (T, B) of a run that divides by the sum of a batch's weights, which a deletion may empty; else None.
     """
 
+    differentiates = True  # what the derivatives of a query do not show is not predicted
+
     def __init__(
         self,
         space: Space,

@@ -34,7 +34,7 @@ REFUSED = {
     "one example twice": (np.array([[0, 1], [3, 3]]), SPACE, "batch 1 holds nothing but example 3,"),
     "one group a batch": (PAIRS, sl.Groups(list("abccd")), "batch 1 holds nothing but group 'c'"),
     "one candidate": (np.array([[0, 1], [2, -1], [3, 4]]), sl.Candidates([2, 3], N), "batch 1 .* example 2,"),
-    "weighted alike": (PAIRS, sl.LinearMap([[1, 0], [0, 1], [0.5, 0.5], [0.5, 0.5], [0, 1]]), "example 2 and example 3"),
+    "weighted alike": (PAIRS, sl.LinearMap([[1, 0], [0, 1], [0.5, 0.5], [0.5, 0.5], [0, 1]]), "example 2 and .* 3"),
 }  # fmt: skip
 
 

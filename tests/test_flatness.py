@@ -83,7 +83,7 @@ FLAT = {
     "floor": (lambda p: jnp.sum(p["w"] // 0.1), "floor|round|sign"),
     "heaviside": (lambda p: jnp.sum(jnp.heaviside(p["w"], 0.5)), "[<>]"),
     "cast": (lambda p: jnp.sum(p["w"].astype(int)) * 1.0, "the cast to int64"),
-    "searchsorted": (lambda p: jnp.searchsorted(jnp.array([0.0, 0.1]), p["b"][0]) * 1.0, "[<>]|call_hi_primitive"),
+    "searchsorted": (lambda p: jnp.searchsorted(jnp.array([0.0, 0.1]), p["b"][0]) * 1.0, "[<>]=?|call_hi_primitive"),
     "isclose": (lambda p: jnp.mean(jnp.isclose(p["w"], 0.1)), "[<=>]+"),
     "where of constants": (lambda p: jnp.sum(jnp.where(p["w"] > 0, 1.0, 0.0)), ">"),
     "two flat outputs": (lambda p: jnp.stack([accuracy(p), f1(p)]), "argmax"),
@@ -130,15 +130,15 @@ def test_a_query_with_a_smooth_way_is_answered_without_a_doubt(made, name):
 
 def test_a_soft_accuracy_is_predicted_where_the_accuracy_was_refused(made):
     query = SMOOTH["soft accuracy"]
-    found = made.predict(query, np.array([0.1, 0, 0, 0, 0]))
-    truth = sl.retrain(train, [0.9, 1, 1, 1, 1], query) - found.baseline
-    assert found.change == pytest.approx(truth, rel=0.02)  # orders one and two of a tenth of one example
+    found = made.predict(query, np.array([0, 0.1, 0, 0, 0]))
+    truth = sl.retrain(train, [1, 0.9, 1, 1, 1], query) - found.baseline
+    assert found.change == pytest.approx(truth, rel=0.01)  # two orders of a tenth of one example: the third is 0.1 %
 
 
 def test_of_several_outputs_those_that_did_not_move_are_unknown_and_named(made):
     found, alone = made.predict(both, [[0], [1]]), made.predict(cross_entropy, [[0], [1]])
     for field in ("change", "standard_error", "truncation"):
-        np.testing.assert_array_equal(getattr(found, field)[:, 0], getattr(alone, field))
+        np.testing.assert_allclose(getattr(found, field)[:, 0], getattr(alone, field), atol=1e-12)  # rounding
     assert np.isnan([found.standard_error[:, 1], found.truncation[:, 1], *found.standard_errors[:, :, 1].T]).all()
     assert np.isnan(found.interval())[:, :, 1].all()
     (text,) = (t for t in found.warnings if "did not move" in t)
@@ -198,7 +198,7 @@ def test_an_additive_sketch_knows_flat_outputs_where_it_has_retrained_and_nowher
 @pytest.fixture(scope="module")
 def problem():
     with jax.enable_x64(True):
-        return sl.worlds.Ridge(X, SIGNS, penalty=0.1).problem()
+        return sl.worlds.Ridge(jnp.asarray(X), jnp.asarray(SIGNS), penalty=0.1).problem()
 
 
 def right_signs(p):
@@ -334,8 +334,8 @@ def test_training_that_never_looks_at_its_weights_is_told_so():
 
 def test_a_flat_query_is_a_finding_that_blocks():
     report = sl.check(train, N, query=accuracy)
-    (finding,) = report.findings
-    assert (finding.kind, finding.blocking) == ("flat query", True)
+    (finding,) = (f for f in report.findings if f.kind == "flat query")
+    assert finding.blocking
     assert "argmax at test_flatness.py" in finding.message
     assert sl.check(train, N, query=cross_entropy).ok
 
