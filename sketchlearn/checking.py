@@ -12,33 +12,44 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _jax_compat as compat
-from .errors import check_count, check_degree, check_dtype, check_finite
+from .emptied import WAYS, emptying
+from .errors import FlatQuery, FlatTraining, check_count, check_degree, check_dtype, check_finite
+from .flatness import CONNECT, SMOOTH_QUERY, SMOOTH_TRAINING
 from .running import check_query
 from .seeds import jax_key
-from .spaces import Examples
+from .spaces import Examples, Space
 from .stability import StabilityProfile, stability_profile
 from .taylor import piecewise_report
+from .taylor.dependence import Flat, dependence, named
 from .taylor.survey import Remark, survey
 
 TITLES = {
     "cannot be traced": "JAX cannot trace it",
     "two traces differ": "It is not the same program twice",
     "no dependence": "Nothing it returns depends on the weights",
+    "flat query": "The query has no series",
+    "emptied batch": "A deletion empties a batch",
     "no number": "It returns something that is no floating-point number",
     "no rule": "Operations without a Taylor rule",
     "not finite": "Not finite",
     "narrowing cast": "Digits are dropped",
     "epsilon outside a root": "Epsilons outside roots",
     "unseen examples": "Examples that no step sees",
+    "flat operation": "Flat operations",
     "kink": "Piecewise operations",
     "stop_gradient": "stop_gradient",
 }
-BLOCKING = ("cannot be traced", "two traces differ", "no dependence", "no number", "no rule", "not finite")
+BLOCKING = (
+    "cannot be traced", "two traces differ", "no dependence", "flat query", "emptied batch", "no number", "no rule",
+    "not finite",
+)  # fmt: skip
 FIXES = {
     "cannot be traced": "write it in jax.numpy, without float(w), numpy functions or a Python `if` on what depends on "
     "the weights, and let it accept weights of that shape and dtype",
     "two traces differ": "draw random numbers from a fixed jax.random.key, and close over data that does not change",
-    "no dependence": "multiply each example's loss by its weight, and return the trained parameters",
+    "no dependence": CONNECT,
+    "flat query": SMOOTH_QUERY[0].lower() + SMOOTH_QUERY[1:],
+    "emptied batch": f"{WAYS}; or name the deletions you will ask for, space=Groups(..) or the like",
     "no number": "return parameters alone; step counters and keys have no Taylor coefficients, and of complex "
     "numbers real and imaginary part are two arrays",
     "no rule": "write that step with other operations",
@@ -48,9 +59,13 @@ FIXES = {
     "epsilon outside a root": "put it inside, sqrt(x + eps**2), as optax.adam(eps=0.0, eps_root=...) and "
     "optax.rmsprop(eps_in_sqrt=True) do: where x is near zero the series of sqrt(x) has a tiny radius",
     "unseen examples": "deleting them changes nothing; leave them out or add batches",
+    "flat operation": "nothing, where the rest of the step carries the dependence; else "
+    + SMOOTH_TRAINING
+    + ". Dependence through a flat operation is not in the series",
     "kink": "nothing, as long as no decision is close to its kink; else a smooth function (gelu for relu, no clipping)",
     "stop_gradient": "nothing: the update is computed as you wrote it, and the series follows all that it depends on",
 }
+JUMPS = ("sign", "round", "floor", "ceil", "argmax", "argmin", "top_k", "sort", "convert_element_type")
 SHORT = 50  # steps of a recipe that are run
 SHOWN = 8  # places of one kind
 
@@ -134,12 +149,15 @@ def check(
     degree: int = 3,
     num_directions: int = 3,
     steps: int = SHORT,
+    space: Space | None = None,
 ) -> CheckReport:
     """Look a training program over without starting the long run.
 
     The program is traced, not run: that finds what has no Taylor rule, what is piecewise, what drops digits, and
-    epsilons outside roots, each with its line. A :class:`Recipe` is then run for a few steps, to see that it is finite,
-    how many decisions lie exactly on a kink, and how fast its orders grow.
+    epsilons outside roots, each with its line. Flat operations (a sign, an argmax), through which no series passes, are
+    told apart from other piecewise ones, and so are queries that depend on the parameters through them alone.
+    A :class:`Recipe` is then run for a few steps, to see that it is finite, how many decisions lie exactly on a kink,
+    and how fast its orders grow.
 
     Args:
         train: weights (n,) -> parameters.
@@ -151,6 +169,8 @@ def check(
         degree: orders of the stability run.
         num_directions: of the stability run.
         steps: of a recipe that are run.
+        space: the deletions that will be asked for, by default of single examples: which batches of a recipe with
+            ``reduction="weighted mean"`` one of its coordinates can empty.
 
     Returns:
         A :class:`CheckReport`: ``print`` it, or ask ``.ok``.
@@ -173,7 +193,10 @@ def check(
     except Exception as error:  # whatever the user's program raises is what there is to report
         text = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         return CheckReport((Finding("cannot be traced", "", text, FIXES["cannot be traced"]),), None, None, 0)
-    findings = [_from_remark(r) for r in remarks] + _of_outputs(outputs)
+    flat = _flat(train, weights, remarks, outputs)
+    findings = _without_flat([_from_remark(r) for r in remarks], flat) + _of_outputs(outputs, flat)
+    if text := emptying(train, Examples(len(weights)) if space is None else space):
+        findings.append(_plain("emptied batch", text))
     if _differs(train, weights):
         findings.append(_plain("two traces differ", "traced twice, it gave two programs"))
     if hasattr(train, "batches"):
@@ -182,7 +205,14 @@ def check(
             findings.append(_plain("unseen examples", f"{len(unseen)} of {len(weights)}, the first is {unseen[0]}"))
     report = CheckReport(tuple(findings), None, None, sum(s.size for s, _ in _pairs(outputs)))
     if query is not None and report.ok:
-        check_query(query, jax.eval_shape(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype)))
+        parameters = jax.eval_shape(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
+        check_query(query, parameters)
+        found = dependence(query, parameters)
+        if not any(found.reached):
+            where = f"through {named(found.through)} only" if found.through else "not at all: it is a constant"
+            report = dataclasses.replace(
+                report, findings=(*findings, _plain("flat query", f"it depends on the parameters {where}"))
+            )
     short = train.shortened(steps) if hasattr(train, "shortened") else train
     if report.ok and (stability or (stability is None and hasattr(train, "shortened"))):
         report = _after_running(report, short, weights, query, degree, num_directions)
@@ -222,13 +252,31 @@ def _pairs(outputs: Any) -> list[Any]:
     return jax.tree.leaves(outputs, is_leaf=lambda x: isinstance(x, tuple) and isinstance(x[0], jax.ShapeDtypeStruct))
 
 
-def _of_outputs(outputs: Any) -> list[Finding]:
+def _flat(train: Callable, weights: Any, remarks: list[Remark], outputs: Any) -> tuple[Flat, ...]:
+    """The flat operations that stand in the way of the dependence, comparisons only where nothing passes them."""
+    nothing = not any(depends for _, depends in _pairs(outputs))
+    if not nothing and not any(r.kind == "kink" and r.site.startswith(JUMPS) for r in remarks):
+        return ()
+    found = dependence(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
+    return found.through if nothing else tuple(f for f in found.met if f.name in JUMPS)
+
+
+def _without_flat(findings: list[Finding], flat: tuple[Flat, ...]) -> list[Finding]:
+    """The findings, flat operations not also among the piecewise ones."""
+    sites = {f.site for f in flat}
+    return [f for f in findings if f.kind != "kink" or f.where.split(", called from")[0] not in sites]
+
+
+def _of_outputs(outputs: Any, flat: tuple[Flat, ...]) -> list[Finding]:
     pairs = _pairs(outputs)
     integers = [s for s, _ in pairs if not jnp.issubdtype(s.dtype, jnp.floating)]
     findings = [_plain("no number", f"an array of dtype {s.dtype} and shape {s.shape}") for s in integers]
-    if not any(depends for _, depends in pairs):
-        findings.append(_plain("no dependence", "no output is reached from the weights"))
-    return findings
+    if any(depends for _, depends in pairs):
+        return findings + [_from_remark(Remark("flat operation", f.site, f.line, "")) for f in flat]
+    if flat:
+        text = f"no output is reached from the weights but through {named(flat)}, flat between jumps"
+        return [*findings, Finding("no dependence", "", text, SMOOTH_TRAINING)]
+    return [*findings, _plain("no dependence", "no output is reached from the weights")]
 
 
 def _differs(train: Callable, weights: Any) -> bool:
@@ -271,6 +319,11 @@ def _after_running(
         )
     except FloatingPointError as error:
         findings.append(_plain("not finite", _failure_along(short, weights, degree) or str(error)))
+        profile = None
+    except (FlatTraining, FlatQuery) as error:  # as only numbers tell: carried by a loop, and zero all the same
+        kind = "no dependence" if isinstance(error, FlatTraining) else "flat query"
+        fix = SMOOTH_TRAINING if isinstance(error, FlatTraining) else FIXES["flat query"]
+        findings.append(Finding(kind, "", str(error).partition(". ")[0], fix))
         profile = None
     return dataclasses.replace(report, findings=tuple(findings), stability=profile)
 

@@ -140,10 +140,17 @@ def _predict(args: argparse.Namespace) -> dict[str, Any]:
         for text in found.warnings:
             print(f"note: {text}")
     return {
-        "deleted": deleted, "baseline": found.baseline, "value": found.value, "interval": [low, high],
-        "terms": found.terms, "standard_errors": found.standard_errors, "orders_used": found.orders_used,
+        "deleted": deleted, "baseline": found.baseline, "value": found.value, "interval": [_known(low), _known(high)],
+        "terms": found.terms, "standard_errors": _known(found.standard_errors), "orders_used": found.orders_used,
         "shrunk": found.shrunk, "warnings": found.warnings,
     }  # fmt: skip
+
+
+def _known(x: np.ndarray) -> np.ndarray:
+    """For JSON, which has no NaN: None where a number is unknown."""
+    known = np.asarray(x).astype(object)
+    known[~np.isfinite(x)] = None
+    return known
 
 
 def _program(args: argparse.Namespace) -> Run:

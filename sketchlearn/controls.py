@@ -10,6 +10,7 @@ the prediction. Exact parts cost no noise, and what they leave is smaller.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,12 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from .algebra import series
+from .emptied import check_emptying
+from .errors import FlatQuery, FlatTraining
 from .failures import explanation
+from .flatness import unmoved, why_flat_training
 from .running import (
     centre_of,
     check_jets,
     check_parameters,
-    check_query,
+    check_smooth_query,
     check_train,
     collect,
     full_weights,
@@ -31,6 +35,7 @@ from .running import (
     jets_along,
 )
 from .spaces import Space
+from .taylor.dependence import dependence
 
 
 def gradient(train: Callable, query: Callable, space: Space, centre: Any = None, dtype: Any = None) -> np.ndarray:
@@ -50,6 +55,13 @@ def gradient(train: Callable, query: Callable, space: Space, centre: Any = None,
         Shape (q,) followed by S, float64. The reverse pass keeps what training did at every step in memory, or at about
         √T steps where ``train`` has a ``train_checkpointed``, as recipes have.
 
+    Raises:
+        ValueError: the query, or what ``train`` returns, depends on the weights through flat operations only (argmax,
+            sign) or through ``stop_gradient``, a constant to reverse mode: the derivative is a certain zero.
+
+    Warns:
+        UserWarning: the derivative of some outputs is exactly zero for every coordinate.
+
     Example:
         >>> import sketchlearn as sl
         >>> sl.gradient(lambda w: w.sum() ** 2, lambda y: y, sl.Examples(3)).tolist()    # 9 becomes (3 - t)²
@@ -57,8 +69,21 @@ def gradient(train: Callable, query: Callable, space: Space, centre: Any = None,
 
     Source: reverse mode through training, as in MAGIC (Ilyas and Engstrom, 2025).
     """
+    full_weights(space, dtype)
+    check_emptying(train, space)
+    found, text = gradient_or_why_not(train, query, space, centre, dtype)
+    if text:
+        warnings.warn(text, UserWarning, stacklevel=2)
+    return found
+
+
+def gradient_or_why_not(
+    train: Callable, query: Callable, space: Space, centre: Any = None, dtype: Any = None
+) -> tuple[np.ndarray, str]:
+    """The gradient of :func:`gradient`, and what is to be said of outputs for which it is exactly zero."""
     weights = full_weights(space, dtype)
-    shape = check_query(query, check_train(train, weights))
+    parameters = check_train(train, weights)
+    shape = check_smooth_query(query, parameters, reverse=True)
     run = getattr(train, "train_checkpointed", train)
     start = centre_of(space, centre)
     z = jnp.asarray(np.zeros(space.dim) if start is None else start, weights.dtype)
@@ -71,7 +96,14 @@ def gradient(train: Callable, query: Callable, space: Space, centre: Any = None,
     found = np.asarray(jax.jit(rows)(z), float)
     if not np.isfinite(found).all():
         raise FloatingPointError(f"the gradient through training is not finite.{explanation(train, weights)}")
-    return found.T.reshape(space.dim, *shape.shape)
+    still, text = np.logical_not(found.any(1)), ""
+    if still.any():
+        if still.all() and not any(dependence(train, weights, reverse=True).reached):
+            raise FlatTraining(why_flat_training(train, weights, reverse=True))
+        text, flat = unmoved(still, query, parameters, reverse=True)
+        if still.all() and flat:
+            raise FlatQuery(text)
+    return found.T.reshape(space.dim, *shape.shape), text
 
 
 class Alone(NamedTuple):

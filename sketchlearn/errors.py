@@ -13,6 +13,14 @@ class UnsupportedPrimitive(NotImplementedError):
     """A program uses a JAX primitive for which no Taylor rule exists, or is refused."""
 
 
+class FlatQuery(ValueError):
+    """A query that no smooth operation leads to from the parameters: its derivatives are zero, and say nothing."""
+
+
+class FlatTraining(ValueError):
+    """A training program whose parameters no smooth operation leads to from the weights."""
+
+
 class StoreError(RuntimeError):
     """A stored sketch is damaged, unfinished, of other arguments, or cannot be written; the message names the file."""
 

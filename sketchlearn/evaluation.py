@@ -16,6 +16,7 @@ from .errors import check_count, check_key
 from .pricing import Price, priced
 from .progress import track
 from .retraining import RetrainBank, retrain
+from .running import check_smooth_query
 from .seeds import stream
 
 COLUMNS = (
@@ -120,6 +121,8 @@ def evaluate(
     if unknown:
         raise ValueError(f"`only` names {unknown}, which are neither methods nor sets of deletions.")
     check_count("resamples", resamples)
+    if any(getattr(method, "differentiates", False) for method in methods.values()):
+        check_smooth_query(query, bank.plain)  # before anything is trained again
     baseline = np.asarray(jax.jit(query)(bank.plain), np.float64)
     stacks, truth, share, vectors = {}, {}, {}, {}
     for label, stack in deletions.items():

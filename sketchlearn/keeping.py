@@ -99,6 +99,7 @@ class OnDisk:
         repair: compute damaged blocks again, and write a damaged manifest again.
         shard: (i, N), or None.
         tree: the structure of what ``train`` returns.
+        batches: of a run of weighted means, or None.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class OnDisk:
         repair: bool,
         shard: Any,
         tree: Any,
+        batches: np.ndarray | None = None,
     ):
         path = as_path("store", path)
         if os.path.exists(path / MANIFEST):
@@ -129,6 +131,7 @@ class OnDisk:
         versions |= {"sketchlearn": version("sketchlearn"), "python": platform.python_version()}
         self.store = Store(path, arguments | {"batch_size": batch_size, "lanes": self.lanes}, versions, repair=repair)
         self.batch_size, self.count, self.repair, self.shard, self.tree = batch_size, count, repair, shard, tree
+        self.batches = batches
         self.store.clean()
 
     def done(self, parts: Parts) -> set[int]:
@@ -163,7 +166,8 @@ class OnDisk:
             return _common(self.store, self.tree)
         plain, centred, alone = compute()
         trees = [plain, centred, *(alone or ())]  # one after the other, all of the structure of the first
-        self.store.write("common", {**_numbered(trees), **_text("one", structure(plain))})
+        batches = {} if self.batches is None else {"batches": self.batches}
+        self.store.write("common", {**_numbered(trees), **_text("one", structure(plain)), **batches})
         return plain, centred, alone
 
     def complete(self) -> bool:
@@ -310,9 +314,11 @@ def open_sketch(path: str | Path, train: Callable | None = None, space: Space | 
     centre = None if a["centre"] is None else np.asarray(a["centre"])
     queries = None if a["queries"] is None else read_queries(store, sorted(a["queries"]), parts)
     jets = functools.partial(_read_parts, store, parts, tree) if queries is None else None
+    batches = store.read("common").get("batches")
     return Sketch(
-        space, a["degree"], a["key"], plain, jets, centre, centred, alone, a["design"], queries, a["num_directions"]
-    )
+        space, a["degree"], a["key"], plain, jets, centre, centred, alone, a["design"], queries, a["num_directions"],
+        batches,
+    )  # fmt: skip
 
 
 def write_queries(store: Store, every: dict[str, Measured]) -> None:

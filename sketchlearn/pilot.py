@@ -19,6 +19,7 @@ import numpy as np
 from . import _jax_compat as compat
 from .algebra import series
 from .directions import directions
+from .emptied import check_emptying
 from .errors import check_count, check_degree
 from .lanes import lanes, side_by_side
 from .progress import track
@@ -29,8 +30,9 @@ from .running import (
     affordable_block,
     blocks,
     check_jets,
+    check_moved,
     check_parameters,
-    check_query,
+    check_smooth_query,
     check_train,
     full_weights,
     jets_along,
@@ -145,7 +147,8 @@ def run_pilot(
         progress: show a progress bar.
     """
     weights = full_weights(space, dtype)
-    check_query(query, check_train(train, weights))
+    check_smooth_query(query, check_train(train, weights))
+    check_emptying(train, space)
     deletions = jnp.asarray(z, weights.dtype)
     again = jax.jit(jax.vmap(lambda row: train(weights - space.embed(row))))
     with_none = jnp.concatenate([jnp.zeros_like(deletions[:1]), deletions])
@@ -167,6 +170,7 @@ def run_pilot(
         costs.append(cost._replace(compile_seconds=cost.compile_seconds + drawing))
     first, last = (jax.tree.map(lambda c, s=s: c[s], jets) for s in (slice(pilot), slice(pilot, None)))
     check_jets(first, 0)
+    check_moved(first, train, weights)
     try:
         check_jets(last, 0)
     except FloatingPointError as error:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import check_count, check_degree, check_key, check_positive
+from .errors import FlatQuery, check_count, check_degree, check_key, check_positive
+from .flatness import unmoved
 from .noise import chi_square_factors, contribution_variance, is_exact
 from .pilot import Cost, run_pilot
-from .running import full_weights
+from .running import check_train, full_weights
 from .seeds import stream
 from .spaces import Space
 from .wording import advice, duration, in_words, notes
@@ -178,7 +179,8 @@ def plan(
         A :class:`Plan`; print it, or ``.plot()`` it.
 
     Raises:
-        ValueError, TypeError: arguments that do not fit.
+        ValueError, TypeError: arguments that do not fit; a query or parameters that depend on the weights through flat
+            operations only (argmax, sign), whose series is a certain zero.
         FloatingPointError: training, its jets, the query or training without a deletion are not finite.
 
     Example:
@@ -209,6 +211,12 @@ def plan(
     seen = run_pilot(train, space, query, z, degree, pilot, m, key, dtype, progress)
 
     q, outputs = space.dim, seen.changes.shape[1]
+    still = np.logical_not(seen.coefficients.any((0, 1)))
+    if still.any():
+        text, flat = unmoved(still, query, check_train(train, full_weights(space, dtype)))
+        if still.all() and flat:
+            raise FlatQuery(text)
+        warnings.append(f"{text} Its noise of zero is no promise.")
     variances = np.empty((degree, 3))
     for r in range(1, degree + 1):
         squares = np.abs(seen.coefficients[:, r - 1]) ** 2 * math.comb(q + r - 1, r)  # (pilot, Q), mean ||P_r||²

@@ -14,11 +14,12 @@ import numpy as np
 from . import estimators
 from .controls import Alone
 from .directions import directions
+from .doubts import with_doubts
 from .errors import check_finite
 from .interpolation import MOST_EQUATIONS, Fitted, Interpolant
 from .measuring import Measured, measured, push, slices
 from .prediction import Prediction, predict_from
-from .running import check_query
+from .running import check_query, check_smooth_query
 from .seeds import stream
 from .spaces import Space
 from .truncation import CALIBRATION, fraction_of, sizes_along, truncation
@@ -44,7 +45,10 @@ class Sketch:
         parameters_at_centre: what ``train`` returns there.
         alone: what each coordinate does alone, for an additive sketch; else None.
         calibration: the numbers behind its intervals that no theory gives.
+        batches: (T, B) of a run that divides by the sum of a batch's weights, which a deletion may empty; else None.
     """
+
+    differentiates = True  # what the derivatives of a query do not show is not predicted
 
     def __init__(
         self,
@@ -59,9 +63,10 @@ class Sketch:
         design: str = "independent",
         queries: dict[str, Measured] | None = None,
         num_directions: int | None = None,
+        batches: np.ndarray | None = None,
     ):
         self.space, self.degree, self.key, self.design = space, degree, key, design
-        self.parameters, self.alone, self.queries = parameters, alone, queries or {}
+        self.parameters, self.alone, self.queries, self.batches = parameters, alone, queries or {}, batches
         self._jets, self.calibration = coefficients, CALIBRATION
         self.centre = np.zeros(space.dim) if centre is None else centre
         self.parameters_at_centre = parameters if centre is None else parameters_at_centre
@@ -121,7 +126,7 @@ class Sketch:
             raise KeyError(f"no query is called {query!r}; this sketch was made with {sorted(self.queries)}.")
         if id(query) in self._measured and self._measured[id(query)].query is query:
             return self._measured[id(query)]
-        check_query(query, self.parameters)
+        check_smooth_query(query, self.parameters)
         c = push(query, self.parameters_at_centre, self._parts(), self.num_directions)
         seen = measured(query, self.parameters, self.parameters_at_centre, c, self.alone)
         if len(self._measured) >= 64:
@@ -173,7 +178,13 @@ class Sketch:
                 do; on microgpt it takes 8% off the variance of order two.
 
         Returns:
-            A :class:`Prediction`.
+            A :class:`Prediction`. Its errors are NaN, unknown, and a warning says so, for outputs of the query that did
+            not move along any direction, and for deletions that empty a batch of a run of weighted means.
+
+        Raises:
+            ValueError: the query depends on the parameters through flat operations only (argmax, sign, a comparison),
+                or not at all: its series is zero, which would be a certain zero and no answer. Or other arguments
+                that do not fit.
 
         Example:
             >>> import jax.numpy as jnp, sketchlearn as sl
@@ -256,7 +267,8 @@ class Sketch:
             notes.append(
                 f"orders {unfitted} are averaged, not fitted: more than {MOST_EQUATIONS} equations would be solved."
             )
-        return dataclasses.replace(prediction, warnings=(*prediction.warnings, *notes), how=tuple(how))
+        prediction = dataclasses.replace(prediction, warnings=(*prediction.warnings, *notes), how=tuple(how))
+        return with_doubts(prediction, seen, z if z.ndim > 1 else z[None], self, first)
 
     def _first_size(self, seen: Measured, gradient: np.ndarray | None, at: np.ndarray) -> np.ndarray | None:
         """The size of the first order without cancellation between coordinates, (B, Q), where it is known.

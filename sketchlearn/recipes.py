@@ -59,12 +59,14 @@ class Recipe:
     - ``"sum"``: ``Σ_i w_i l_i``.
     - ``"weighted mean"``: ``Σ_i w_i l_i / Σ_i w_i``. A deleted example leaves the batch, and the others pull harder.
       A batch whose weights sum to zero takes a step with gradient zero; the series has a pole there, so that
-      deletions which nearly empty a batch are beyond what it can predict.
+      deletions which nearly empty a batch are beyond what it can predict. Where one coordinate of the deletion space
+      is all of a batch (one example, one group), its weight cancels and the series is blind: a sketch is refused.
 
     What regularises the parameters alone (weight decay, momentum that is left over) acts whatever the weights are.
     Batches, random keys and schedules stay as they are. A layer that looks at the whole batch, as BatchNorm
     does, sees a deleted example's *inputs* still. To let the weights into the statistics, give the loss
-    an argument ``weights`` and have the model use it.
+    an argument ``weights`` and have the model use it. (A loss that divides by a sum of these weights itself can be
+    emptied like a weighted mean, and that cannot be seen from outside: give it a constant besides, or larger batches.)
 
     Args:
         model: an ``nnx.Module`` or ``linen.Module`` (as it is for training), a function ``(parameters, inputs) ->

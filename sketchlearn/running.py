@@ -13,10 +13,12 @@ import psutil
 
 from . import _jax_compat as compat
 from .algebra import Algebra, Jet, StackedSeries, stack_parts
-from .errors import check_dtype
+from .errors import FlatQuery, FlatTraining, check_dtype
+from .flatness import flat_query, why_flat_training
 from .lanes import lanes, side_by_side
 from .progress import track
 from .spaces import Space
+from .taylor.dependence import dependence
 from .taylor.interpreter import Context
 from .taylor.transform import evaluate
 
@@ -105,11 +107,16 @@ def jets_along(train: Callable, space: Space, weights: Any, algebra: Algebra, *d
     """The parameters at ``weights``, and the jets (B, k, ...) of ``weights - t G ψ`` along directions.
 
     ``direction`` is the real and the imaginary part, (B, q) each, or the real part alone for a real algebra.
+
+    Raises:
+        ValueError: when it is traced, if no parameter depends on the weights by smooth operations.
     """
 
     def one(*parts: Any) -> tuple[Any, Any]:
         x = [-space.embed(part) for part in parts]
         out = evaluate(train, Context(algebra), weight_jet(algebra, weights, x))
+        if not any(map(_is_jet, jax.tree.leaves(out, is_leaf=_is_jet))):
+            raise FlatTraining(why_flat_training(train, weights))
         jets = jax.tree.map(lambda y: y if isinstance(y, Jet) else Jet(y, algebra.zeros(y)), out, is_leaf=_is_jet)
         return (
             jax.tree.map(lambda y: y.primal, jets, is_leaf=_is_jet),
@@ -198,6 +205,27 @@ def check_query(query: Any, parameters: Any) -> Any:
             f"{answer.dtype}, which has no Taylor coefficients."
         )
     return answer
+
+
+def check_smooth_query(query: Any, parameters: Any, reverse: bool = False) -> Any:
+    """The shape of a query's answer; refuse one of which no output depends on the parameters by smooth operations.
+
+    Args:
+        query: of what ``train`` returns.
+        parameters: that, or its shapes.
+        reverse: whether JAX's own derivatives are asked for, to which ``stop_gradient`` is a constant.
+    """
+    shape = check_query(query, parameters)
+    found = dependence(query, parameters, reverse)
+    if not any(found.reached):
+        raise FlatQuery(flat_query(found.through))
+    return shape
+
+
+def check_moved(jets: Any, train: Callable, weights: Any) -> None:
+    """Refuse jets (M, k, ...) that are zero at every order along every direction."""
+    if not any(np.any(leaf) for leaf in jax.tree.leaves(jets)):
+        raise FlatTraining(f"every coefficient of every parameter is zero: {why_flat_training(train, weights)}")
 
 
 def check_parameters(

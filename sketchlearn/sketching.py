@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from .algebra import series
 from .controls import Alone, run_alone
 from .directions import check_design, directions
+from .emptied import check_emptying, weighted_mean_batches
 from .errors import check_count, check_degree, check_key
 from .failures import explanation
 from .keeping import InMemory, Kept, OnDisk, arguments_of
@@ -26,8 +27,9 @@ from .running import (
     centre_of,
     check_jets,
     check_memory,
+    check_moved,
     check_parameters,
-    check_query,
+    check_smooth_query,
     check_train,
     cut,
     full_weights,
@@ -99,7 +101,9 @@ def sketch(
     Raises:
         UnsupportedPrimitive: the program uses an operation without a Taylor rule.
         FloatingPointError: the training run or its jets are not finite.
-        ValueError, TypeError: arguments that do not fit, ``train`` refusing weights of shape (n,).
+        ValueError, TypeError: arguments that do not fit, ``train`` refusing weights of shape (n,); parameters or
+            ``queries`` that depend on the weights through flat operations only (a sign, an argmax), whose series would
+            be a certain zero; a run of weighted means in which one coordinate of the space is all of a batch.
         StoreError: the store was made by other arguments, is damaged, or cannot be written.
 
     Example:
@@ -116,6 +120,7 @@ def sketch(
     base = weights if start_at is None else weights - space.embed(jnp.asarray(start_at, weights.dtype))
     algebra = series(degree)
     shapes = check_train(train, weights)
+    check_emptying(train, space)
     if queries is not None:
         _check_queries(queries, shapes)
     check_mesh(mesh, store)
@@ -136,7 +141,17 @@ def sketch(
         keep = InMemory(m)
     else:
         made_of = arguments_of(train, weights, space, degree, m, key, design, additive, start_at, queries, shapes)
-        keep = OnDisk(store, made_of, batch_size, m, needed, repair, shard, jax.tree.structure(shapes))
+        keep = OnDisk(
+            store,
+            made_of,
+            batch_size,
+            m,
+            needed,
+            repair,
+            shard,
+            jax.tree.structure(shapes),
+            weighted_mean_batches(train),
+        )
         batch_size, width = keep.batch_size, keep.lanes
 
     def draw(start: int, size: int) -> tuple[jax.Array, jax.Array]:
@@ -170,6 +185,7 @@ def sketch(
         check_parameters(at_centre, why=lambda: explanation(train, base))
         jets = cut(block, stop - start)
         check_jets(jets, start, at_fault)
+        check_moved(jets, train, base)
         measurements = {name: through(jets, at_centre) for name, through in pushed.items()}
         keep.put(start, stop, measurements or jets)
 
@@ -190,7 +206,8 @@ def sketch(
             {n: functools.partial(measured, q, plain, centred, alone=alone) for n, q in queries.items()}
         )
     jets = keep.jets() if queries is None else None
-    return Sketch(space, degree, key, plain, jets, start_at, centred, alone, design, every, m)
+    batches = weighted_mean_batches(train)
+    return Sketch(space, degree, key, plain, jets, start_at, centred, alone, design, every, m, batches)
 
 
 def _bytes(shapes: Any) -> int:
@@ -201,7 +218,7 @@ def _check_queries(queries: Any, shapes: Any) -> None:
     if not isinstance(queries, dict) or not queries or not all(isinstance(name, str) for name in queries):
         raise TypeError(f"queries must be a dict from names to functions, with at least one, got {queries!r}.")
     for query in queries.values():
-        check_query(query, shapes)
+        check_smooth_query(query, shapes)
 
 
 def _check_shard(shard: Any, store: Any) -> None:

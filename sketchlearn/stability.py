@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,12 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from .directions import directions
-from .errors import check_count, check_degree, check_key
+from .emptied import check_emptying
+from .errors import FlatQuery, FlatTraining, check_count, check_degree, check_key
+from .flatness import flat_training, unmoved
 from .progress import track
-from .running import check_query, check_train, full_weights
+from .running import check_smooth_query, check_train, full_weights
 from .sketching import sketch
 from .spaces import Examples, Space
 from .taylor.cauchy import cauchy_coefficients
+from .taylor.dependence import dependence
 
 SERIES_LIMIT = 12  # above this degree circles cost less than series
 CIRCLES_AIM_AT = 0.1  # estimated relative error of a norm, which is read on a logarithmic axis
@@ -37,8 +41,8 @@ class StabilityProfile:
         errors: (m, k), estimated absolute errors of ``norms`` (zero where the series way was used).
         radius: the R at which the terms ``R^r`` times the estimated norms stop decaying, from the last half of the
             orders: as random directions see it, an upper end for deletions that few orders predict. The radius of the
-            norms themselves may be several times smaller. Infinite where all those orders vanish, NaN where some do or
-            there is one order only.
+            norms themselves may be several times smaller. Infinite where all those orders vanish, NaN where some do,
+            or all orders, or there is one order only.
         dim: q.
         circles: radii of the circles that served the first direction (empty where the series way was used); passing
             them as ``circles`` saves the search in a run with another query.
@@ -94,7 +98,12 @@ def stability_profile(
     Returns:
         A :class:`StabilityProfile`.
 
+    Raises:
+        ValueError, TypeError: arguments that do not fit; a query or parameters that depend on the weights through flat
+            operations only (argmax, sign), whose orders are all zero.
+
     Warns:
+        UserWarning: every order is zero, though no operation is flat.
         PrecisionWarning: from circles, where orders along some direction are not resolved; see ``errors``.
 
     Example:
@@ -111,9 +120,11 @@ def stability_profile(
     if method not in (None, "series", "cauchy"):
         raise ValueError(f'method must be "series" or "cauchy", got {method!r}.')
     space, key = Examples(_count_examples(train)) if space is None else space, check_key(key)
-    answer = check_query(query, check_train(train, full_weights(space)))
+    parameters = check_train(train, full_weights(space))
+    answer = check_smooth_query(query, parameters)
     if answer.shape:
         raise TypeError(f"the query of a stability profile returns one number, got an array of shape {answer.shape}.")
+    check_emptying(train, space)
     used: tuple[float, ...] = ()
     if method == "series" or (method is None and degree <= SERIES_LIMIT):
         if circles is not None:
@@ -123,11 +134,16 @@ def stability_profile(
         errors = np.zeros(c.shape)
     else:
         c, errors, used = _on_circles(train, query, space, degree, m, key, progress, circles)
+    if not c.any():
+        text, flat = unmoved(np.ones(1, bool), query, parameters)
+        if flat:
+            raise FlatQuery(text)
+        warnings.warn(f"{text} The norms are zero, and the radius is unknown (NaN).", UserWarning, stacklevel=2)
     # isqrt, because the binomial coefficient itself may exceed the largest float (n = 50,000, r = 100)
     scale = np.array([math.isqrt(math.comb(space.dim + r - 1, r) << 104) / 2**52 for r in range(1, degree + 1)])
     norms, errors = np.abs(c) * scale, errors * scale
     resolved = np.where((norms > errors).any(0), np.sqrt((norms**2).mean(0)), 0.0)
-    return StabilityProfile(norms, errors, _radius(resolved), space.dim, used)
+    return StabilityProfile(norms, errors, _radius(resolved) if c.any() else math.nan, space.dim, used)
 
 
 def _on_circles(
@@ -155,6 +171,8 @@ def _on_circles(
         used, start = used or out.radii, max(out.radii)  # the radii of directions differ by tenths, which matter
         found.append(np.asarray(out.coefficients)[1:])
         errors.append(np.asarray(out.errors)[1:])
+        if not i and not found[0].any() and not any((seen := dependence(train, weights)).reached):
+            raise FlatTraining(flat_training(seen.through))
     return np.stack(found), np.stack(errors), used
 
 

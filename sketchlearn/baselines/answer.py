@@ -12,9 +12,13 @@ from jax.flatten_util import ravel_pytree
 
 from ..prediction import Prediction
 from ..problem import Problem
-from ..running import check_query, full_weights
+from ..running import check_query, check_smooth_query, full_weights
 from ..spaces import Space
 
+STILL = (
+    "the predicted change of {} is exactly zero after every deletion asked for: no derivative that this method takes "
+    "leads there, which does not show that nothing changes."
+)
 NO_ERROR_BAR = "this method has no error bar: its interval is NaN, which means unknown, not zero."
 
 
@@ -41,12 +45,15 @@ class Baseline:
     notes: tuple[str, ...] = ()
     #: deletion vectors (B, n) whose retrained values the method was made from, which must not be a test of it
     seen_deletions: Any = None
+    differentiates = False  # whether ``changes`` takes derivatives of the query, which are zero for an accuracy
+    reverse = True  # whether these are JAX's own, to which ``stop_gradient`` is a constant
     by_coordinates = False  # whether ``changes`` reads the space's coordinates (B, q) and not deletion vectors
 
     def __init__(self, space: Space, parameters: Any):
         full_weights(space)
         self.space, self.parameters = space, parameters
         self._known: tuple[Any, Any] = (None, None)
+        self._smooth: Any = None  # the last query that was found to have derivatives
 
     def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
         """The changes (B, Q), or their Taylor terms (B, k, Q), for deletion vectors (B, n)."""
@@ -61,8 +68,16 @@ class Baseline:
 
         Returns:
             A :class:`Prediction` whose ``standard_error`` and interval are NaN: unknown.
+
+        Raises:
+            ValueError: a method that takes derivatives is asked for a query that depends on the parameters through
+                flat operations only (argmax, sign, a comparison), or not at all.
         """
-        check_query(query, self.parameters)
+        if self.differentiates and self._smooth is not query:
+            check_smooth_query(query, self.parameters, self.reverse)
+            self._smooth = query
+        else:
+            check_query(query, self.parameters)
         z = self.space.locate(delete)
         rows = np.atleast_2d(z)
         x = rows if self.by_coordinates else np.asarray(self.space.embed(rows), np.float64)
@@ -78,6 +93,10 @@ class Baseline:
         terms = found if found.ndim == 3 else np.zeros((len(found), 0, found.shape[1]))
         change = found.sum(1) if found.ndim == 3 else found
 
+        still = np.flatnonzero(~change.any(0)) if self.differentiates else np.empty(0, int)
+        which = "the query" if baseline.size == 1 else f"outputs {still[:8].tolist()}{' ..' * (len(still) > 8)}"
+        doubts = (STILL.format(which),) if len(still) else ()
+
         def shaped(array: np.ndarray) -> np.ndarray:
             full = array.reshape(*array.shape[:-1], *baseline.shape)
             return full if z.ndim > 1 else full[0]
@@ -92,7 +111,7 @@ class Baseline:
             standard_error=unknown,
             truncation=unknown,
             orders_used=shaped(np.ones(terms.shape, bool)),
-            warnings=(NO_ERROR_BAR, *self.notes),
+            warnings=(NO_ERROR_BAR, *self.notes, *doubts),
         )
 
     def _once(self, query: Callable, make: Callable[[], Any]) -> Any:

@@ -150,6 +150,9 @@ class InfinitesimalJackknife(_AtOptimum):
     Source: Giordano, Jordan and Broderick (2019), arXiv:1907.12116.
     """
 
+    differentiates = True
+    reverse = False
+
     def __init__(self, problem: Problem, space: Space, order: int = 2):
         super().__init__(problem, space)
         self.order = check_degree(order)

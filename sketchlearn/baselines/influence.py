@@ -48,6 +48,8 @@ class Influence(Baseline):
     Source: Koh and Liang (2017), arXiv:1703.04730; Gauss-Newton: Martens (2020), arXiv:1412.1193.
     """
 
+    differentiates = True
+
     def __init__(
         self,
         problem: Problem,

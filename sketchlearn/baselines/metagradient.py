@@ -9,9 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..controls import gradient
+from ..controls import gradient_or_why_not
+from ..emptied import check_emptying
+from ..errors import FlatTraining
+from ..flatness import flat_training
 from ..running import check_train, full_weights
 from ..spaces import Examples, Space
+from ..taylor.dependence import dependence
 from .answer import Baseline
 
 
@@ -36,9 +40,12 @@ class Metagradient(Baseline):
     Source: Maclaurin, Duvenaud and Adams (2015); as data attribution, Ilyas and Engstrom, "MAGIC" (2025).
     """
 
+    differentiates = True
+
     def __init__(self, train: Callable, space: Space, dtype: Any = None):
         self.weights = full_weights(space, dtype)
         check_train(train, self.weights)
+        check_emptying(train, space)
         self.train = train
         super().__init__(space, jax.jit(train)(self.weights))
 
@@ -46,7 +53,8 @@ class Metagradient(Baseline):
         """(n, Q), what deleting each example does at first order to every output of the query."""
         n = self.space.num_examples
         return self._once(
-            query, lambda: gradient(self.train, query, Examples(n), dtype=self.weights.dtype).reshape(n, -1)
+            query,
+            lambda: gradient_or_why_not(self.train, query, Examples(n), dtype=self.weights.dtype)[0].reshape(n, -1),
         )
 
     def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
@@ -71,9 +79,13 @@ class ForwardFirstOrder(Baseline):
         [-6.0, -12.0]
     """
 
+    differentiates = True
+
     def __init__(self, train: Callable, space: Space, dtype: Any = None):
         self.weights = full_weights(space, dtype)
         check_train(train, self.weights)
+        check_emptying(train, space)
+        self.train = train
         super().__init__(space, jax.jit(train)(self.weights))
         self._along = jax.jit(lambda x: jax.jvp(train, (self.weights,), (-x,))[1])
         self._tangents: dict[bytes, Any] = {}
@@ -85,6 +97,15 @@ class ForwardFirstOrder(Baseline):
         for row in x:
             key = row.tobytes()
             if key not in self._tangents:
-                self._tangents[key] = self._along(jnp.asarray(row, self.weights.dtype))
+                tangent = self._along(jnp.asarray(row, self.weights.dtype))
+                self._check_moved(tangent)
+                self._tangents[key] = tangent
             out.append(np.asarray(push(self._tangents[key])))
         return np.stack(out)[:, None]
+
+    def _check_moved(self, tangent: Any) -> None:
+        """Refuse training whose derivative is zero because it stops at flat operations."""
+        if not any(np.any(leaf) for leaf in jax.tree.leaves(tangent)):
+            found = dependence(self.train, self.weights, reverse=True)
+            if not any(found.reached):
+                raise FlatTraining(flat_training(found.through))

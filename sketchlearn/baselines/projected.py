@@ -39,6 +39,8 @@ class ProjectedGradients(Baseline):
     Source: Park et al., "TRAK" (2023), arXiv:2303.14186.
     """
 
+    differentiates = True
+
     def __init__(self, problem: Problem, space: Space, dim: int | None = 256, damping: float = 0.0, key: int = 0):
         check_problem(problem, space)
         if not damping >= 0:

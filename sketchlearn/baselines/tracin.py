@@ -36,6 +36,8 @@ class TracIn(Baseline):
     Source: Pruthi, Liu, Kale and Sundararajan (2020), arXiv:2002.08484.
     """
 
+    differentiates = True
+
     def __init__(self, problem: Problem, space: Space):
         check_problem(problem, space)
         if not problem.checkpoints:
