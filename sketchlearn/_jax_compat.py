@@ -141,6 +141,12 @@ def function_name(params: dict[str, Any]) -> str:
     return str(getattr(jaxpr.debug_info, "func_name", "") or "unknown").split(" ")[0]
 
 
+def function_source(params: dict[str, Any]) -> str:
+    """Name, file and line of the function behind a ``custom_jvp`` equation: what tells it from others of its name."""
+    jaxpr, _ = split_consts(params["call_jaxpr"])
+    return str(getattr(jaxpr.debug_info, "func_src_info", "") or "")
+
+
 def peak_bytes(jaxpr: Any) -> int:
     """An estimate of the memory a program needs: the largest total size of arrays alive at one time."""
 

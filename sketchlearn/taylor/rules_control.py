@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -217,16 +218,34 @@ def _stand_in(ctx: Context, eqn: Any, inputs: tuple, function: Callable) -> list
     return [Jet(v, o.parts) if _is_jet(o) else v for v, o in zip(values, out, strict=True)]
 
 
+@functools.cache
+def _maxima() -> frozenset[str]:
+    """JAX's own relu and relu6, by name, file and line.
+
+    Their derivative rules know one side of a kink, and ``relu(x) - relu(-x)`` needs both; their bodies are maxima,
+    which go the way their arguments go.
+    """
+    calls = [compat.trace(f, 1.0).jaxpr.eqns for f in (jax.nn.relu, jax.nn.relu6)]
+    sources = {compat.function_source(e.params) for c in calls for e in c if e.primitive.name == "custom_jvp_call"}
+    return frozenset(sources - {""})
+
+
 def _custom_jvp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     if function := STAND_INS.get(compat.function_name(eqn.params)):
         return _stand_in(ctx, eqn, inputs, function)
-    if isinstance(ctx.algebra, Point):  # a finite step has no derivative rule: the body is continued instead
+    # a finite step has no derivative rule: the body is continued instead
+    if isinstance(ctx.algebra, Point) or compat.function_source(eqn.params) in _maxima():
         with ctx.within(eqn):
             return ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
     return through_jvp(ctx, eqn, inputs)
 
 
-register("custom_jvp_call", "control flow", _custom_jvp, "its derivative rule (Cauchy: its body), or its stand-in")
+register(
+    "custom_jvp_call",
+    "control flow",
+    _custom_jvp,
+    "its derivative rule (Cauchy, and JAX's relu and relu6: its body), or its stand-in",
+)
 
 
 def _custom_vjp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
