@@ -126,6 +126,21 @@ class Algebra:
         mixed = self.add(self.map(lambda p: product(a0, p), b.parts), self.map(lambda p: product(p, b0), a.parts))
         return Jet(product(a0, b0), self.add(mixed, self.cross(product, a.parts, b.parts)))
 
+    def numbers(self, parts: Any) -> list[Any]:
+        """All components, by order and real before imaginary: two numbers are compared by the first that differs."""
+        return jax.tree.leaves(parts)
+
+    def leading(self, parts: Any) -> Any:
+        """The first component that is not zero: its sign says which way a number leaves its primal."""
+        found: Any = 0.0
+        for c in reversed(self.numbers(parts)):
+            found = jnp.where(c != 0, c, found)
+        return found
+
+    def stacked(self, parts: Any) -> Any:
+        """The same components on a leading axis, every order written out."""
+        return jnp.stack(self.numbers(self.full(parts)))
+
     def scan_in(self, x: Jet) -> Jet:
         """Put the axis that ``lax.scan`` walks along first in every array."""
         return x
@@ -254,6 +269,14 @@ class StackedSeries(Algebra):
 
         return Jet(y0, lax.fori_loop(0, k, step, jnp.zeros_like(x.parts)))
 
+    def leading(self, parts: Any) -> Any:
+        components = self.stacked(parts)
+        first = jnp.argmax(components != 0, axis=0)[None]
+        return jnp.take_along_axis(components, first, 0)[0]
+
+    def stacked(self, parts: Any) -> Any:
+        return parts.reshape(self.degree * self.width, *parts.shape[2:])
+
     def scan_in(self, x: Jet) -> Jet:
         return Jet(x.primal, jnp.moveaxis(x.parts, 2, 0))
 
@@ -267,13 +290,18 @@ class Point(Algebra):
     Holding the difference keeps the relative precision of small ``d``, and the
     primal beside it makes every piecewise decision (a maximum, a branch, the
     length of a loop) the one of the real program: the function that is continued
-    into the complex plane is the very one whose Taylor series is wanted.
+    into the complex plane is the very one whose Taylor series is wanted. At a tie of
+    primals all points of a circle take the side of one of them, the first on the axis of
+    points: put on the real axis and close to 0, it takes the side that the series takes.
     """
 
     degree, complex = 1, True
 
     def __init__(self, axis: str | None = None):
         self.axis = axis  # the name of the vmapped axis of points, if there is one
+
+    def numbers(self, parts: Any) -> list[Any]:
+        return [c if self.axis is None else lax.all_gather(c, self.axis)[0] for c in parts[0]]
 
     def everywhere(self, condition: Any) -> Any:
         """Whether a condition holds in all entries, at all points."""

@@ -35,6 +35,7 @@ MAX_RADII = 4
 MAX_PROBES = 4
 MAX_TRIALS = 40  # radii that were too large count as well
 SMALL_STEP = 1.12  # between radii, where the scale is known
+WITNESS = 0.25  # the power of the precision at which, in radii, a further point of every circle lies: it decides ties
 PROBE = 0.55  # of a radius that serves all orders: there a first, smaller circle shows the decay
 
 
@@ -204,8 +205,10 @@ def _circle(prepare: Callable, point: Any, direction: Any, rho: float, count: in
     t = rho * np.exp(2j * np.pi * np.arange(used) / count)
     dtype = jnp.result_type(*[wide(p.dtype) for p in jax.tree.leaves(point)])
     size = math.ceil(used / math.ceil(used / LANE)) if is_complex else min(LANE, used)
+    # Of a series that begins with t² the point still sees more than rounding: (ε^¼)² = √ε.
+    witness = rho * float(jnp.finfo(dtype).eps) ** WITNESS
     # the last chunk is filled up, so that one program serves all
-    chunks = [np.resize(t[start : start + size], size) for start in range(0, used, size)]
+    chunks = [np.append(witness, np.resize(t[start : start + size], size)) for start in range(0, used, size)]
 
     def arguments(points: np.ndarray) -> tuple:
         return point, direction, (jnp.asarray(points.real, dtype), jnp.asarray(points.imag, dtype))
@@ -214,7 +217,9 @@ def _circle(prepare: Callable, point: Any, direction: Any, rho: float, count: in
     found = list(side_by_side(program, each, lanes(used, LANE)))
     value = found[0][0]
     with np.errstate(all="ignore"):  # a circle that is too large overflows; it is judged below
-        parts = [[np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64) for re, im in out[1]] for out in found]
+        parts = [
+            [np.asarray(re[1:], np.float64) + 1j * np.asarray(im[1:], np.float64) for re, im in out[1]] for out in found
+        ]
     differences = [np.concatenate(of_leaf)[:used] for of_leaf in zip(*parts, strict=True)]
     leaves, tree = jax.tree.flatten(jax.tree.map(lambda x: x.astype(wide(x.dtype)), value))
     s: Any

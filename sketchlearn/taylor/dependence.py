@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _jax_compat as compat
+from .._jax_custom import call_of
 from ..algebra import Algebra, Jet
 from .interpreter import Context
 from .registry import RULES
@@ -223,7 +224,7 @@ class Flow(Survey):
         elif name == "sort":
             what = "argsort"
         elif name.startswith("custom_"):
-            what = f"{compat.function_name(eqn.params)} (whose derivative rule gives zero)"
+            what = f"{call_of(eqn.params).name} (whose derivative rule gives zero)"
         line = compat.users_line(eqn, LIBRARIES) or self.line
         return Flat(name, f"{name} at {self.where(eqn)}", line, what)
 

@@ -7,9 +7,9 @@ equation that a jet enters is handed to its primitive's rule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +18,15 @@ from .. import _jax_compat as compat
 from ..algebra import Algebra, Jet, narrow, primal, wide
 from ..errors import UnsupportedPrimitive
 from .registry import REFUSED, RULES, Rule
+
+FOLLOWING = ("select_n", "jit")  # what looks behind a comparison; anything else sees its value
+
+
+class Compared(NamedTuple):
+    """A comparison of jets: its value, which is the real program's, and ``x > y`` or the like for small t > 0."""
+
+    value: Any
+    soon: Callable[[], Any]
 
 
 class Context:
@@ -102,11 +111,14 @@ class Context:
         last_use = {v: i for i, e in enumerate(jaxpr.eqns) for v in e.invars if not compat.is_literal(v)}
         keep = {v for v in jaxpr.outvars if not compat.is_literal(v)}
         for i, eqn in enumerate(jaxpr.eqns):
-            env.update(zip(eqn.outvars, self.apply(eqn, [read(v) for v in eqn.invars]), strict=True))
+            given = [read(v) for v in eqn.invars]
+            if eqn.primitive.name not in FOLLOWING or not any(isinstance(x, Jet) for x in given):
+                given = [_value(x) for x in given]
+            env.update(zip(eqn.outvars, self.apply(eqn, given), strict=True))
             for v in {v for v in eqn.invars if not compat.is_literal(v)} - keep:
                 if last_use[v] == i:
                     del env[v]
-        return [read(v) for v in jaxpr.outvars]
+        return [_value(read(v)) for v in jaxpr.outvars]
 
     def apply(self, eqn: Any, inputs: list[Any]) -> list[Any]:
         """One equation: as it is if no jet enters, else by its rule."""
@@ -126,10 +138,10 @@ class Context:
             pair = [jnp.zeros((), _widened(v.aval.dtype)) for v in update.invars]
             params["update_jaxpr"] = compat.trace(lambda *x: self.evaluate(update, (), x), *pair).jaxpr
         out = rule.apply(self, eqn.replace(params=params), *map(_widened, inputs))
-        values = self.primals(eqn, inputs)
+        values = self.primals(eqn, map(_value, inputs))
         return [Jet(v, y.parts) if isinstance(y, Jet) else v for v, y in zip(values, out, strict=True)]
 
-    def primals(self, eqn: Any, inputs: Sequence[Any]) -> list[Any]:
+    def primals(self, eqn: Any, inputs: Iterable[Any]) -> list[Any]:
         """The equation's own outputs on the real values of its inputs."""
         return compat.bind(eqn, *[primal(x) for x in inputs])
 
@@ -145,6 +157,10 @@ def _widened(x: Any) -> Any:
     if isinstance(x, np.dtype):
         return wide(x)
     return x.astype(wide(x.dtype)) if hasattr(x, "astype") and narrow(x.dtype) else x
+
+
+def _value(x: Any) -> Any:
+    return x.value if isinstance(x, Compared) else x
 
 
 def no_rule_message(eqn: Any, where: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -90,6 +91,17 @@ def _stand_in(ctx: Context, eqn: Any, inputs: tuple, call: Call, entry: stand_in
     return [Jet(v, o.parts) if _is_jet(o) else v for v, o in zip(values, out, strict=True)]
 
 
+@functools.cache
+def _maxima() -> frozenset[tuple[str, str]]:
+    """JAX's own relu and relu6, by name and place.
+
+    Their derivative rules know one side of a kink, and ``relu(x) - relu(-x)`` needs both; their bodies are maxima,
+    which go the way their arguments go.
+    """
+    found = [call_of(e.params) for f in (jax.nn.relu, jax.nn.relu6) for e in _custom_calls(compat.trace(f, 1.0).jaxpr)]
+    return frozenset((call.name, call.place) for call in found if call.place)
+
+
 def _custom_calls(jaxpr: Any) -> list[Any]:
     return [e for e in compat.all_equations(jaxpr) if e.primitive.name in ("custom_jvp_call", "custom_vjp_call")]
 
@@ -99,7 +111,8 @@ def _custom_jvp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     _refuse_closure(ctx, eqn, call, inputs)
     if entry := stand_ins.find(call, eqn):
         return _stand_in(ctx, eqn, inputs, call, entry)
-    if isinstance(ctx.algebra, Point):  # a finite step has no derivative rule: the body is continued instead
+    # a finite step has no derivative rule: the body is continued instead
+    if isinstance(ctx.algebra, Point) or (call.name, call.place) in _maxima():
         with ctx.within(eqn):
             return ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
     try:
@@ -112,7 +125,12 @@ def _custom_jvp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
         ) from error
 
 
-register("custom_jvp_call", "control flow", _custom_jvp, "its derivative rule (Cauchy: its body), or its stand-in")
+register(
+    "custom_jvp_call",
+    "control flow",
+    _custom_jvp,
+    "its derivative rule (Cauchy, and JAX's relu and relu6: its body), or its stand-in",
+)
 
 
 def _custom_vjp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
