@@ -1,6 +1,15 @@
 """Run a real JAX program over truncated power series: rules, registry, interpreter."""
 
-from . import rules_algebraic, rules_analytic, rules_control, rules_linear, rules_piecewise  # noqa: F401
+from . import (  # noqa: F401
+    rules_algebraic,
+    rules_analytic,
+    rules_collective,
+    rules_control,
+    rules_eigen,
+    rules_linear,
+    rules_piecewise,
+    rules_reductions,
+)
 from .cauchy import CauchyCoefficients as CauchyCoefficients
 from .cauchy import cauchy_coefficients as cauchy_coefficients
 from .coefficients import taylor_coefficients as taylor_coefficients

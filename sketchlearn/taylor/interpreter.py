@@ -121,10 +121,10 @@ class Context:
         return compat.bind(eqn, *[primal(x) for x in inputs])
 
 
-def no_rule_message(eqn: Any, where: str) -> str:
+def no_rule_message(eqn: Any, where: str, reason: str = "") -> str:
     """Primitive, line, reason, way out."""
     name = eqn.primitive.name
-    reason = REFUSED.get(name, "nobody has written its Taylor rule yet")
+    reason = reason or REFUSED.get(name, "nobody has written its Taylor rule yet")
     return (
         f"Cannot expand the JAX primitive '{name}' in a power series: {reason}.\n"
         f"  It is used at {where}, where it depends on what is differentiated.\n"

@@ -17,8 +17,14 @@ from .registry import STAND_INS, register
 
 
 def _call(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
-    with ctx.within(eqn):
-        return ctx.evaluate(*compat.called_program(eqn.params), inputs)
+    try:
+        with ctx.within(eqn):
+            return ctx.evaluate(*compat.called_program(eqn.params), inputs)
+    except UnsupportedPrimitive:
+        if any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars):
+            raise
+        ctx.record(eqn, False)  # whole numbers and truth values are constants however they are found, as by signbit
+        return ctx.primals(eqn, inputs)
 
 
 for _name in ("jit", "composite", "closed_call", "eval_jaxpr"):
@@ -105,6 +111,17 @@ def _scan(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
 register("scan", "control flow", _scan)
 
 
+def _where(ctx: Context, condition: Any, a: Any, b: Any) -> Any:
+    """``a`` where a condition on the leading axes holds, else ``b``: both jets of all orders, or both arrays."""
+
+    def pick(p: Any, q: Any) -> Any:
+        return lax.select(lax.broadcast_in_dim(condition, p.shape, range(condition.ndim)), p, q)
+
+    if not _is_jet(a):
+        return pick(a, b)
+    return Jet(pick(a.primal, b.primal), ctx.algebra.map(pick, a.parts, b.parts))
+
+
 def _while(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     p = eqn.params
     m, n = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
@@ -126,13 +143,19 @@ def _while(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     sites = [] if ctx.counts is None else jax.eval_shape(lambda c: step(c)[1], carry)
     none = {site: jnp.zeros((), jnp.int32) for site in sites}
 
+    def wanted(carry: list[Any]) -> Any:  # under vmap of the program: one answer for each of its examples
+        return ctx.evaluate(cond_jaxpr, cond_closed, [primal(x) for x in [*cond_consts, *carry]])[0]
+
     def going(state: tuple) -> Any:
-        values = [primal(x) for x in [*cond_consts, *state[0]]]
-        return ctx.evaluate(cond_jaxpr, cond_closed, values)[0]
+        return jnp.any(wanted(state[0]))
 
     def body(state: tuple) -> tuple:
         out, counts = step(state[0])
-        return _keep_types(ctx, out, carry), jax.tree.map(jnp.add, state[1], counts)
+        out = _keep_types(ctx, out, carry)
+        if cond_jaxpr.outvars[0].aval.shape:  # an example that has arrived waits for the others
+            go_on = wanted(state[0])
+            out = [_where(ctx, go_on, new, old) for new, old in zip(out, state[0], strict=True)]
+        return out, jax.tree.map(jnp.add, state[1], counts)
 
     carry_out, counts = lax.while_loop(going, body, (carry, none))
     ctx.add_counts(counts)
@@ -217,12 +240,32 @@ def _stand_in(ctx: Context, eqn: Any, inputs: tuple, function: Callable) -> list
     return [Jet(v, o.parts) if _is_jet(o) else v for v, o in zip(values, out, strict=True)]
 
 
+def _ruled(ctx: Context, eqn: Any, inputs: tuple) -> list[bool]:
+    """Which outputs of a function depend on its inputs by its derivative rule."""
+    light = ctx.inner(1, Series(1, False), counted=False)
+    found: list[bool] = []
+
+    def run(values: list[Any]) -> list[Any]:
+        jets = [Jet(v, ((v,),)) if _is_jet(x) else v for v, x in zip(values, inputs, strict=True)]
+        out = through_jvp(light, eqn, tuple(jets))
+        found.extend(map(_is_jet, out))
+        return [primal(o) for o in out]
+
+    jax.eval_shape(run, [primal(x) for x in inputs])
+    return found
+
+
 def _custom_jvp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     if function := STAND_INS.get(compat.function_name(eqn.params)):
         return _stand_in(ctx, eqn, inputs, function)
     if isinstance(ctx.algebra, Point):  # a finite step has no derivative rule: the body is continued instead
         with ctx.within(eqn):
-            return ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
+            out = ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
+        if all(map(_is_jet, out)):
+            return out
+        # The body may be a constant where its rule has a slope (a straight-through estimate, sinc at 0): NaN, not wrong.
+        ruled = _ruled(ctx, eqn, inputs)
+        return [Jet(o, ((o * jnp.nan,) * 2,)) if moves and not _is_jet(o) else o for o, moves in zip(out, ruled, strict=True)]
     return through_jvp(ctx, eqn, inputs)
 
 
