@@ -113,6 +113,24 @@ def called_program(params: dict[str, Any]) -> tuple[Any, Sequence[Any]]:
     return split_consts(params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"])
 
 
+def reducer(params: dict[str, Any]) -> tuple[Any, Sequence[Any]]:
+    """The jaxpr that a ``reduce`` combines two numbers by, and its constants."""
+    jaxpr, consts = split_consts(params["jaxpr"])
+    return jaxpr, params.get("consts", consts)
+
+
+def run(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+    """The outputs of a jaxpr on arrays."""
+    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
+
+    def read(var: Any) -> Any:
+        return var.val if is_literal(var) else env[var]
+
+    for eqn in jaxpr.eqns:
+        env.update(zip(eqn.outvars, bind(eqn, *map(read, eqn.invars)), strict=True))
+    return [read(v) for v in jaxpr.outvars]
+
+
 def scan_layout(params: dict[str, Any]) -> tuple[int, int]:
     """(number of constants, number of carried values) of a ``scan`` equation."""
     if "num_consts" in params:

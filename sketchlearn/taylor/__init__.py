@@ -3,11 +3,14 @@
 from . import (  # noqa: F401
     rules_algebraic,
     rules_analytic,
+    rules_collective,
     rules_control,
     rules_custom,
+    rules_eigen,
     rules_extremes,
     rules_linear,
     rules_piecewise,
+    rules_reductions,
 )
 from .cauchy import CauchyCoefficients as CauchyCoefficients
 from .cauchy import cauchy_coefficients as cauchy_coefficients

@@ -163,10 +163,10 @@ def _value(x: Any) -> Any:
     return x.value if isinstance(x, Compared) else x
 
 
-def no_rule_message(eqn: Any, where: str) -> str:
+def no_rule_message(eqn: Any, where: str, reason: str = "") -> str:
     """Primitive, line, reason, way out."""
     name = eqn.primitive.name
-    reason = REFUSED.get(name, "nobody has written its Taylor rule yet")
+    reason = reason or REFUSED.get(name, "nobody has written its Taylor rule yet")
     return (
         f"Cannot expand the JAX primitive '{name}' in a power series: {reason}.\n"
         f"  It is used at {where}, where it depends on what is differentiated.\n"

@@ -1,4 +1,4 @@
-"""Products along an axis and dense linear algebra, reduced to what has a rule."""
+"""Polynomials and dense linear algebra, reduced to what has a rule."""
 
 from __future__ import annotations
 
@@ -14,73 +14,14 @@ from ..algebra import Jet, Point, primal
 from ..errors import UnsupportedPrimitive
 from .interpreter import Context
 from .registry import register
-
-
-def _rewritten(function: Callable) -> Callable:
-    """Evaluate ``function(eqn, *inputs)``, the same mathematics in other operations."""
-
-    def rule(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
-        program = compat.trace(lambda *v: function(eqn, *v), *map(primal, inputs))
-        (out,) = ctx.evaluate(program.jaxpr, program.consts, inputs)
-        return [Jet(ctx.primals(eqn, inputs)[0], ctx.lift(out).parts)]
-
-    return rule
-
-
-def _reduce_prod(eqn: Any, x: Any) -> Any:
-    axes = tuple(eqn.params["axes"])
-    x = jnp.moveaxis(x, axes, range(len(axes)))
-    x = x.reshape(-1, *x.shape[len(axes) :])
-    while x.shape[0] > 1:  # pairwise, so that a zero factor needs no division
-        half = x.shape[0] // 2
-        x = jnp.concatenate([x[:half] * x[half : 2 * half], x[2 * half :]])
-    return x[0] if x.shape[0] else jnp.ones(x.shape[1:], x.dtype)
-
-
-def _log_add(a: Any, b: Any) -> Any:
-    big = lax.max(a, b)
-    return big + lax.log1p(lax.exp(-lax.abs(a - b)))
-
-
-def _along_axis(combine: Callable) -> Callable:
-    def cumulative(eqn: Any, x: Any) -> Any:
-        return lax.associative_scan(combine, x, axis=eqn.params["axis"], reverse=eqn.params["reverse"])
-
-    return cumulative
+from .rewriting import rewritten
 
 
 def _polynomial(eqn: Any, x: Any, *coefficients: Any) -> Any:
     return functools.reduce(lambda total, c: total * x + c, reversed(coefficients))
 
 
-register("reduce_prod", "algebraic", _rewritten(_reduce_prod), "pairwise products")
-register("cumprod", "algebraic", _rewritten(_along_axis(lax.mul)), "pairwise products")
-register("cumlogsumexp", "algebraic", _rewritten(_along_axis(_log_add)), "pairwise log(e^a + e^b)")
-register("polynomial", "algebraic", _rewritten(_polynomial), "Horner")
-
-
-def _scatter_mul(ctx: Context, eqn: Any, x: Any, index: Any, y: Any) -> list[Any]:
-    p, algebra = eqn.params, ctx.algebra
-    (value,) = ctx.primals(eqn, (x, index, y))
-    if not isinstance(y, Jet):
-        return [Jet(value, algebra.map(lambda c: compat.bind(eqn, c, index, y)[0], x.parts))]
-    if not (p["unique_indices"] or index.size == index.shape[-1]):
-        raise UnsupportedPrimitive(
-            "Cannot expand x.at[i].multiply(y) in a power series: two indices may be the same place.\n"
-            f"  It is used at {ctx.where(eqn)}.\n"
-            "  Way out: x.at[i].multiply(y, unique_indices=True), if they never are."
-        )
-
-    def scatter_add(q: Any) -> Any:
-        names = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
-        return lax.scatter_add(jnp.zeros_like(value), index, q, **{name: p[name] for name in names})
-
-    ones = jnp.ones_like(value)  # the factor of every entry of x: 1 where nothing is scattered
-    factor = Jet(compat.bind(eqn, ones, index, y.primal)[0], algebra.map(scatter_add, y.parts))
-    return [Jet(value, algebra.product(jnp.multiply, ctx.lift(x), factor).parts)]
-
-
-register("scatter-mul", "algebraic", _scatter_mul, "the factors may vary where no index is met twice")
+register("polynomial", "algebraic", rewritten(_polynomial), "Horner")
 
 
 # --- dense linear algebra --------------------------------------------------------
@@ -104,12 +45,23 @@ def _from_complex(value: Any, z: Any) -> Jet:
     return Jet(value, ((jnp.real(z) - value, jnp.imag(z)),))
 
 
+def _check_real(ctx: Context, eqn: Any, *arrays: Any) -> None:
+    """Refuse complex arrays of the program at complex points, whose two imaginary units these rules do not hold apart."""
+    if isinstance(ctx.algebra, Point) and any(jnp.iscomplexobj(primal(x)) for x in arrays):
+        raise UnsupportedPrimitive(
+            f"Cannot continue '{eqn.primitive.name}' of a complex matrix to complex points.\n"
+            f"  It is used at {ctx.where(eqn)}.\n"
+            '  Way out: method="series"; or the real matrix jnp.block([[a.real, -a.imag], [a.imag, a.real]]).'
+        )
+
+
 def _increment(x: Jet) -> Jet:
     return Jet(jnp.zeros_like(x.primal), x.parts)
 
 
 def _triangular_solve(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
     (value,) = ctx.primals(eqn, (a, b))
+    _check_real(ctx, eqn, a, b)
     p = eqn.params
     algebra, b = ctx.algebra, ctx.lift(b)
 
@@ -125,6 +77,7 @@ def _triangular_solve(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
     def times(m: Any, y: Any) -> Any:  # only one triangle of the matrix is read
         m = jnp.tril(m, -strict) if p["lower"] else jnp.triu(m, strict)
         m = jnp.swapaxes(m, -1, -2) if p["transpose_a"] else m
+        m = jnp.conj(m) if p["conjugate_a"] else m
         return m @ y if p["left_side"] else y @ m
 
     def step(parts: Any) -> Any:  # y <- A_0^{-1} (b - (A - A_0) y)
@@ -160,6 +113,7 @@ def _lu(ctx: Context, eqn: Any, a: Jet) -> list[Any]:
             f"ones have a rule.\n  It is used at {ctx.where(eqn)}."
         )
     value, pivots, order = ctx.primals(eqn, (a,))
+    _check_real(ctx, eqn, a)
     rows = jnp.expand_dims(order, -1)
 
     def permuted(c: Any) -> Any:
@@ -186,10 +140,16 @@ def _lu(ctx: Context, eqn: Any, a: Jet) -> list[Any]:
     return [Jet(value, packed), pivots, order]
 
 
+def _adjoint(c: Any) -> Any:
+    """The transpose, conjugate in the program's own imaginary unit (that of a direction is held in pairs)."""
+    return jnp.conj(jnp.swapaxes(c, -1, -2))
+
+
 def _cholesky(ctx: Context, eqn: Any, a: Jet) -> list[Any]:
     (value,) = ctx.primals(eqn, (a,))
+    _check_real(ctx, eqn, a)
     if eqn.params.get("symmetrize_input"):
-        a = Jet(a.primal, ctx.algebra.map(lambda c: (c + jnp.swapaxes(c, -1, -2)) / 2, a.parts))
+        a = Jet(a.primal, ctx.algebra.map(lambda c: (c + _adjoint(c)) / 2, a.parts))
     if isinstance(ctx.algebra, Point):
         lu = _lu_complex(_complex(a))
         root = jnp.sqrt(jnp.diagonal(lu, axis1=-2, axis2=-1))
@@ -202,15 +162,15 @@ def _cholesky(ctx: Context, eqn: Any, a: Jet) -> list[Any]:
         return jnp.tril(c, -1) + jnp.tril(jnp.triu(c)) / 2
 
     def solve(c: Any) -> Any:  # L_0^{-1} c L_0^{-T}
-        c = jnp.tril(c) + jnp.swapaxes(jnp.tril(c, -1), -1, -2)
+        c = jnp.tril(c) + _adjoint(jnp.tril(c, -1))
         left = lax.linalg.triangular_solve(lower, c, left_side=True, lower=True)
-        return lax.linalg.triangular_solve(lower, left, left_side=False, lower=True, transpose_a=True)
+        return lax.linalg.triangular_solve(lower, left, left_side=False, lower=True, transpose_a=True, conjugate_a=True)
 
     change, zero = ctx.algebra.map(solve, a.parts), jnp.zeros_like(value)
 
     def step(parts: Any) -> Any:  # (1 + Λ)(1 + Λ)ᵀ = 1 + change, Λ lower
         low = Jet(zero, parts)
-        high = Jet(zero, ctx.algebra.map(lambda c: jnp.swapaxes(c, -1, -2), parts))
+        high = Jet(zero, ctx.algebra.map(_adjoint, parts))
         return ctx.algebra.map(lambda c, q: half(c - q), change, _product(ctx, low, high))
 
     parts = _iterate(ctx, step, ctx.algebra.zeros(value))
@@ -222,6 +182,12 @@ def _linear_solve(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     start = lengths.matvec + lengths.vecmat
     matrix, consts, b = inputs[: lengths.matvec], inputs[start : start + lengths.solve], inputs[sum(lengths) :]
     if isinstance(ctx.algebra, Point):
+        if any(isinstance(m, Jet) for m in matrix) and not any(isinstance(c, Jet) for c in consts):
+            raise UnsupportedPrimitive(
+                "Cannot continue lax.custom_linear_solve to complex points: its solver does not see the matrix that its "
+                f"matvec depends on.\n  It is used at {ctx.where(eqn)}.\n"
+                '  Way out: method="series", which needs only the real solver; or a solver that uses the matvec it is given.'
+            )
         return ctx.evaluate(*compat.split_consts(jaxprs.solve), [*consts, *b])
     values, held = ctx.primals(eqn, inputs), [primal(c) for c in consts]
     right = [ctx.lift(x).parts for x in b]

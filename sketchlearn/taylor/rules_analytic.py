@@ -9,10 +9,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..algebra import Jet, Point, differentiate_log, integrate_log
+from ..errors import UnsupportedPrimitive
 from .analytic import ANALYTIC, RECIPROCAL, Analytic, _binomials, integer_power
-from .interpreter import Context
+from .interpreter import Context, no_rule_message
 from .registry import refuse, register
 from .rules_linear import spread
+from .special import SPECIAL, polygamma, zeta
 from .stand_ins import OF_JAX
 
 
@@ -24,7 +26,7 @@ def _analytic(function: Analytic) -> Any:
     return rule
 
 
-for _name, _function in ANALYTIC.items():
+for _name, _function in {**ANALYTIC, **SPECIAL}.items():
     register(_name, "analytic", _analytic(_function))
 
 
@@ -91,16 +93,45 @@ def _atan2_difference(y: Jet, x: Jet) -> tuple:
 
 register("atan2", "analytic", _atan2)
 
-SPECIAL = """
-    lgamma digamma polygamma igamma igammac igamma_grad_a random_gamma zeta regularized_incomplete_beta
-    bessel_i0e bessel_i1e
-"""
-for _name in SPECIAL.split():
-    refuse(_name, "special functions of this family have no complex implementation in JAX to check a rule against")
+
+def _of_last(family: Callable) -> Any:
+    """A function of (parameter, x) whose parameter is held."""
+
+    def rule(ctx: Context, eqn: Any, parameter: Any, x: Any) -> list[Any]:
+        if isinstance(parameter, Jet):
+            raise UnsupportedPrimitive(no_rule_message(eqn, ctx.where(eqn), PARAMETER))
+        (value,) = ctx.primals(eqn, (parameter, x))
+        return [ctx.algebra.compose(family(parameter), x, value)]
+
+    return rule
+
+
+PARAMETER = "its derivative by the parameter (the first argument) has no rule. Hold that constant"
+register("zeta", "analytic", _of_last(zeta), "in its second argument")
+register("polygamma", "analytic", _of_last(polygamma), "in its second argument")
+
+INCOMPLETE = "the incomplete gamma and beta functions have no rule. "
+for _name in ("igamma", "igammac"):
+    refuse(
+        _name,
+        INCOMPLETE + "For a whole a write igammac(a, x) = exp(-x) * sum(x**j / j!, j < a), for a = 1/2 erfc(sqrt(x))",
+    )
+for _name in ("igamma_grad_a", "regularized_incomplete_beta"):
+    refuse(
+        _name,
+        INCOMPLETE + "Integrate the density by a quadrature (jnp.trapezoid), or give jax.custom_jvp its derivative",
+    )
+refuse(
+    "random_gamma",
+    "a gamma variable depends on its shape through which draws were accepted. Hold the shapes of jax.random.gamma, beta, "
+    "dirichlet and t constant and let scales vary: jax.random.gamma(key, 2.0) * scale",
+)
+for _name in ("bessel_i0e", "bessel_i1e"):
+    refuse(
+        _name, "Bessel functions have no rule. Write the integral: mean over t in [0, π] of exp(x (cos t - 1)) (cos t)"
+    )
 for _name in ("bitcast_convert_type", "nextafter", "shift_left", "shift_right_logical"):
     refuse(_name, "it acts on the bits of a number and has no derivative")
-for _name in ("qr", "householder_product", "eigh", "eig", "svd", "schur", "tridiagonal_solve"):
-    refuse(_name, "of dense linear algebra only triangular solves, LU and Cholesky factors have rules")
 for _name in ("pure_callback", "io_callback"):
     refuse(_name, "what happens outside JAX cannot be expanded")
 

@@ -11,13 +11,20 @@ from jax import lax
 
 from .. import _jax_compat as compat
 from ..algebra import Jet, Point, Series, primal
+from ..errors import UnsupportedPrimitive
 from .interpreter import Context
 from .registry import register
 
 
 def _call(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
-    with ctx.within(eqn):
-        return ctx.evaluate(*compat.called_program(eqn.params), inputs)
+    try:
+        with ctx.within(eqn):
+            return ctx.evaluate(*compat.called_program(eqn.params), inputs)
+    except UnsupportedPrimitive:
+        if any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars):
+            raise
+        ctx.record(eqn, False)  # whole numbers and truth values are constants however they are found, as by signbit
+        return ctx.primals(eqn, inputs)
 
 
 for _name in ("jit", "composite", "closed_call", "eval_jaxpr"):
@@ -104,6 +111,17 @@ def _scan(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
 register("scan", "control flow", _scan)
 
 
+def _where(ctx: Context, condition: Any, a: Any, b: Any) -> Any:
+    """``a`` where a condition on the leading axes holds, else ``b``: both jets of all orders, or both arrays."""
+
+    def pick(p: Any, q: Any) -> Any:
+        return lax.select(lax.broadcast_in_dim(condition, p.shape, range(condition.ndim)), p, q)
+
+    if not _is_jet(a):
+        return pick(a, b)
+    return Jet(pick(a.primal, b.primal), ctx.algebra.map(pick, a.parts, b.parts))
+
+
 def _while(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     p = eqn.params
     m, n = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
@@ -125,13 +143,19 @@ def _while(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     sites = [] if ctx.counts is None else jax.eval_shape(lambda c: step(c)[1], carry)
     none = {site: jnp.zeros((), jnp.int32) for site in sites}
 
+    def wanted(carry: list[Any]) -> Any:  # under vmap of the program: one answer for each of its examples
+        return ctx.evaluate(cond_jaxpr, cond_closed, [primal(x) for x in [*cond_consts, *carry]])[0]
+
     def going(state: tuple) -> Any:
-        values = [primal(x) for x in [*cond_consts, *state[0]]]
-        return ctx.evaluate(cond_jaxpr, cond_closed, values)[0]
+        return jnp.any(wanted(state[0]))
 
     def body(state: tuple) -> tuple:
         out, counts = step(state[0])
-        return _keep_types(ctx, out, carry), jax.tree.map(jnp.add, state[1], counts)
+        out = _keep_types(ctx, out, carry)
+        if cond_jaxpr.outvars[0].aval.shape:  # an example that has arrived waits for the others
+            go_on = wanted(state[0])
+            out = [_where(ctx, go_on, new, old) for new, old in zip(out, state[0], strict=True)]
+        return out, jax.tree.map(jnp.add, state[1], counts)
 
     carry_out, counts = lax.while_loop(going, body, (carry, none))
     ctx.add_counts(counts)

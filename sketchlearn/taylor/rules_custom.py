@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .. import _jax_compat as compat
 from .._jax_custom import Call, call_of
-from ..algebra import Jet, Point, differentiate_log, integrate_log, primal
+from ..algebra import Jet, Point, Series, differentiate_log, integrate_log, primal
 from ..errors import UnsupportedPrimitive
 from . import stand_ins
 from .interpreter import Context
@@ -106,6 +106,21 @@ def _custom_calls(jaxpr: Any) -> list[Any]:
     return [e for e in compat.all_equations(jaxpr) if e.primitive.name in ("custom_jvp_call", "custom_vjp_call")]
 
 
+def _ruled(ctx: Context, eqn: Any, inputs: tuple) -> list[bool]:
+    """Which outputs of a function depend on its inputs by its derivative rule."""
+    light = ctx.inner(1, Series(1, False), counted=False)
+    found: list[bool] = []
+
+    def run(values: list[Any]) -> list[Any]:
+        jets = [Jet(v, ((v,),)) if _is_jet(x) else v for v, x in zip(values, inputs, strict=True)]
+        out = through_jvp(light, eqn, tuple(jets))
+        found.extend(map(_is_jet, out))
+        return [primal(o) for o in out]
+
+    jax.eval_shape(run, [primal(x) for x in inputs])
+    return found
+
+
 def _custom_jvp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     call = call_of(eqn.params)
     _refuse_closure(ctx, eqn, call, inputs)
@@ -114,7 +129,15 @@ def _custom_jvp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     # a finite step has no derivative rule: the body is continued instead
     if isinstance(ctx.algebra, Point) or (call.name, call.place) in _maxima():
         with ctx.within(eqn):
-            return ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
+            out = ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
+        if all(map(_is_jet, out)):
+            return out
+        # a body may be constant where its rule has a slope (a straight-through estimate): NaN there, and not wrong
+        ruled = _ruled(ctx, eqn, inputs)
+        return [
+            Jet(o, ((o * jnp.nan,) * 2,)) if moves and not _is_jet(o) else o
+            for o, moves in zip(out, ruled, strict=True)
+        ]
     try:
         return through_jvp(ctx, eqn, inputs)
     except jax.errors.UnexpectedTracerError as error:

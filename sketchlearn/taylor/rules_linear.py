@@ -22,7 +22,7 @@ def _is_inexact(x: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
 
 
-def _linear(ctx: Context, eqn: Any, *inputs: Any, **params: Any) -> list[Any]:
+def linear(ctx: Context, eqn: Any, *inputs: Any, **params: Any) -> list[Any]:
     """Linear in all its floating inputs together; integer inputs (indices) are held."""
     moving = [i for i, x in enumerate(inputs) if _is_inexact(primal(x))]
     held = [primal(x) for x in inputs]
@@ -45,7 +45,7 @@ LINEAR = """
     reduce_window_sum optimization_barrier sharding_constraint device_put
 """
 for _name in LINEAR.split():
-    register(_name, "linear", _linear)
+    register(_name, "linear", linear)
 
 
 def _scatter(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
@@ -54,7 +54,7 @@ def _scatter(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
             "Cannot expand x.at[index].apply(f) in a power series: JAX has no derivative of it.\n"
             f"  It is used at {ctx.where(eqn)}.\n  Way out: write x.at[index].set(f(x[index]))."
         )
-    return _linear(ctx, eqn, *inputs)
+    return linear(ctx, eqn, *inputs)
 
 
 register("scatter", "linear", _scatter, "x.at[i].set; x.at[i].apply(f) is refused")
@@ -92,7 +92,7 @@ register("sub", "linear", _sub)
 def _gather(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     # A read outside the array gives fill_value: a constant, whose coefficients are zero.
     fill = 0.0 if eqn.params.get("fill_value") is not None or "FILL" in str(eqn.params["mode"]) else None
-    return _linear(ctx, eqn, *inputs, fill_value=fill)
+    return linear(ctx, eqn, *inputs, fill_value=fill)
 
 
 register("gather", "linear", _gather, "indices are held; a read out of bounds is a constant")
@@ -115,7 +115,7 @@ register("stop_gradient", "linear", _stop_gradient, "the series passes: it chang
 
 def _convert(ctx: Context, eqn: Any, x: Any) -> list[Any]:
     if jnp.issubdtype(eqn.params["new_dtype"], jnp.inexact):
-        return _linear(ctx, eqn, x)
+        return linear(ctx, eqn, x)
     value = primal(x)
     ctx.record(eqn, value == jnp.trunc(value))
     return ctx.primals(eqn, (x,))
@@ -191,6 +191,23 @@ def _product(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:
 
 for _name in ("mul", "dot_general", "conv_general_dilated"):
     register(_name, "bilinear", _product)
+
+
+def _ragged(ctx: Context, eqn: Any, a: Any, b: Any, sizes: Any) -> list[Any]:
+    """A matrix product whose rows meet a matrix of their group; the sizes of the groups are held."""
+
+    def product(p: Any, q: Any) -> Any:
+        return compat.bind(eqn, p, q, sizes)[0]
+
+    if isinstance(a, Jet) and isinstance(b, Jet):
+        return [ctx.algebra.product(product, a, b)]
+    value = product(primal(a), primal(b))
+    if isinstance(a, Jet):
+        return [Jet(value, ctx.algebra.map(lambda p: product(p, b), a.parts))]
+    return [Jet(value, ctx.algebra.map(lambda q: product(a, q), b.parts))]
+
+
+register("ragged_dot_general", "bilinear", _ragged)
 
 
 def _div(ctx: Context, eqn: Any, a: Any, b: Any) -> list[Any]:

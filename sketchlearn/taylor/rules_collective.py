@@ -1,0 +1,44 @@
+"""Sums, maxima and exchanges over a named axis, or what ``vmap`` has left of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from .interpreter import Context
+from .registry import refuse, register
+from .rewriting import with_parts_of
+from .rules_linear import linear
+
+# Under vmap JAX makes all but sums and maxima other operations; those keep their name, and axes that are numbers. The
+# rest is met with a name where taylor_coefficients itself runs under vmap(axis_name=...).
+for _name in ("psum", "all_gather", "all_to_all", "ppermute", "pbroadcast", "reduce_scatter"):
+    register(_name, "linear", linear, "over a named axis")
+
+
+def _extreme(ctx: Context, eqn: Any, x: Any) -> list[Any]:
+    """The maximum over axes with numbers and axes with names: of what all have, gathered."""
+    axes, groups = eqn.params["axes"], eqn.params.get("axis_index_groups")
+    named = tuple(a for a in axes if not isinstance(a, int))
+    numbered = tuple(a + 1 for a in axes if isinstance(a, int))
+    reduce = jnp.max if eqn.primitive.name == "pmax" else jnp.min
+
+    def extreme(x: Any) -> list[Any]:
+        every = lax.all_gather(x, named, axis_index_groups=groups) if named else x[None]
+        return [reduce(every, axis=(0, *numbered))]
+
+    return with_parts_of(ctx, ctx.primals(eqn, (x,)), extreme, x)
+
+
+register("pmax", "piecewise", _extreme, "over a named axis; a tie is that of reduce_max")
+register("pmin", "piecewise", _extreme, "over a named axis; a tie is that of reduce_min")
+
+for _name in ("shard_map", "xla_pmap", "psum_invariant", "all_gather_invariant", "pvary"):
+    refuse(
+        _name,
+        "it runs a program of its own on every device. Write the same mathematics for the whole array under jax.jit, "
+        "whose compiler divides the work (jax.device_put with a sharding, jax.lax.with_sharding_constraint), or use "
+        'jax.vmap(f, axis_name="...") in place of jax.pmap and jax.shard_map: psum, pmean and the like mean the same there',
+    )
