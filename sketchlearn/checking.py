@@ -13,6 +13,7 @@ import numpy as np
 
 from . import _jax_compat as compat
 from .errors import check_count, check_degree, check_dtype, check_finite
+from .precision import shapes_of
 from .running import check_query
 from .spaces import Examples
 from .stability import StabilityProfile, stability_profile
@@ -181,7 +182,7 @@ def check(
             findings.append(_plain("unseen examples", f"{len(unseen)} of {len(weights)}, the first is {unseen[0]}"))
     report = CheckReport(tuple(findings), None, None, sum(s.size for s, _ in _pairs(outputs)))
     if query is not None and report.ok:
-        check_query(query, jax.eval_shape(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype)))
+        check_query(query, shapes_of(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype)))
     short = train.shortened(steps) if hasattr(train, "shortened") else train
     if report.ok and (stability or (stability is None and hasattr(train, "shortened"))):
         report = _after_running(report, short, weights, query, degree, num_directions)

@@ -21,6 +21,7 @@ from . import cli_stores, comparison, evaluation, figures, microgpt
 from .cli_stores import announce
 from .errors import StoreError, UnsupportedPrimitive
 from .planning import plan
+from .precision import jit
 from .querying import ESTIMATORS
 from .sketching import sketch
 from .spaces import Examples
@@ -295,7 +296,7 @@ def _doctor(args: argparse.Namespace) -> dict[str, Any]:
     off = abs(float(found.change) + 3) / float(found.standard_error)
     rows = np.zeros((40_000, 3), np.float32)
     rows[:, 0] = np.arange(len(rows))
-    squares = jax.jit(jax.vmap(lambda row: jnp.sum((jnp.eye(3) @ row) ** 2)))(rows)
+    squares = jit(jax.vmap(lambda row: jnp.sum((jnp.eye(3) @ row) ** 2)))(rows)
     compiled_right = bool(np.allclose(squares, (rows**2).sum(1), rtol=1e-5))
     report = {
         "versions": {

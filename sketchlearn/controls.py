@@ -19,6 +19,7 @@ import numpy as np
 
 from .algebra import series
 from .failures import explanation
+from .precision import jit
 from .running import (
     centre_of,
     check_jets,
@@ -68,7 +69,7 @@ def gradient(train: Callable, query: Callable, space: Space, centre: Any = None,
         # one output after the other: all at once would keep the memory of a pass for each
         return jax.lax.map(lambda v: back(v)[0], jnp.eye(values.size, dtype=values.dtype))
 
-    found = np.asarray(jax.jit(rows)(z), float)
+    found = np.asarray(jit(rows)(z), float)
     if not np.isfinite(found).all():
         raise FloatingPointError(f"the gradient through training is not finite.{explanation(train, weights)}")
     return found.T.reshape(space.dim, *shape.shape)
@@ -137,7 +138,7 @@ def run_alone(
 
         def moved(start: int, size: int, along: Any = along) -> tuple[jax.Array]:
             at = basis(start, size)
-            return (weights - space.embed(at * (at @ along)[:, None]),)
+            return (weights - space.embed(at * along),)
 
         trained = in_blocks(
             jax.vmap(train), moved, q, batch_size, "each alone, trained again", "coordinate", progress

@@ -17,6 +17,7 @@ from .controls import Alone
 from .errors import StoreError
 from .lanes import lanes
 from .measuring import Measured
+from .precision import shapes_of
 from .querying import Sketch
 from .running import SMALLEST_LANE, filled, full_weights, parts_of
 from .spaces import Space, describe, from_description
@@ -295,7 +296,7 @@ def open_sketch(path: str | Path, train: Callable | None = None, space: Space | 
                 f"{store.path} was made by another training program than the one given (or by another version of JAX, "
                 f"which traces it differently: it was {store.versions.get('jax')})."
             )
-        tree = jax.tree.structure(jax.eval_shape(train, weights))
+        tree = jax.tree.structure(shapes_of(train, weights))
     parts = parts_of(a["num_directions"], a["batch_size"], a["lanes"])
     missing = [_name(*part) for part in parts if not store.has(_name(*part))]
     if missing:

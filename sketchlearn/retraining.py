@@ -15,6 +15,7 @@ import numpy as np
 from .errors import check_count, check_dtype
 from .failures import explanation
 from .lanes import lanes, side_by_side
+from .precision import jit
 from .prediction import Prediction
 from .progress import track
 from .running import check_query, check_train, full_weights
@@ -82,7 +83,7 @@ def _blocks_of(
     ones = np.ones_like(stack[0])
     plain = (stack == ones).all(1)
     if plain.any():
-        kept = jax.tree.map(lambda leaf: np.asarray(leaf)[None], jax.device_get(jax.jit(one)(jnp.asarray(ones))))
+        kept = jax.tree.map(lambda leaf: np.asarray(leaf)[None], jax.device_get(jit(one)(jnp.asarray(ones))))
         _check_finite(kept, train, ones[None])
         yield np.flatnonzero(plain), kept
     rest = np.flatnonzero(~plain)
@@ -96,7 +97,7 @@ def _blocks_of(
             yield (jnp.asarray(stack[padded[start : start + batch_size]]),)
 
     # always of one size: a row's last digits may depend on the size of its block, so not on how many are asked for
-    compiled = jax.jit(jax.vmap(one)).lower(jnp.asarray(stack[padded[:batch_size]])).compile()
+    compiled = jit(jax.vmap(one)).lower(jnp.asarray(stack[padded[:batch_size]])).compile()
     done = side_by_side(compiled, arguments(), lanes(batch_size * min(len(starts), 2), batch_size))
     for start, block in track(
         zip(starts, done, strict=True), "retraining", "run", scale=batch_size, total=len(rest), show=show
@@ -185,7 +186,7 @@ class RetrainBank:
             remedy = "Delete this file; its runs are computed again."
             # a damaged manifest is written again: each file's checksum still covers what made it
             self._store = Store(path, self._description, what="bank of retrainings", remedy=remedy, repair=True)
-        plain = jax.device_get(jax.jit(train)(ones))
+        plain = jax.device_get(jit(train)(ones))
         _check_finite(jax.tree.map(lambda leaf: np.asarray(leaf)[None], plain), train, np.asarray(ones)[None])
         self.plain = jax.tree.map(np.asarray, plain)
         if self._store is not None:
@@ -238,7 +239,7 @@ class RetrainBank:
     def evaluated(self, query: Callable, weights: Any) -> np.ndarray:
         """The query for rows of weights (B, n); float64."""
         check_query(query, self._shapes)
-        one = jax.jit(query)
+        one = jit(query)
         stacked = self.retrained(weights)
         rows = [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(len(np.atleast_2d(weights)))]
         found = np.stack([np.asarray(one(row), np.float64) for row in rows])
@@ -254,7 +255,7 @@ class RetrainBank:
         """The truth in the form of a prediction: retrained, with an error of zero for this seed."""
         value = self.values(query, delete)
         check_query(query, self._shapes)
-        baseline = np.asarray(jax.jit(query)(self.plain), np.float64)
+        baseline = np.asarray(jit(query)(self.plain), np.float64)
         zero, none = np.zeros_like(value), np.zeros((*value.shape[: value.ndim - baseline.ndim], 0, *baseline.shape))
         return Prediction(
             value, baseline, value - baseline, none, none, zero, zero, none.astype(bool),

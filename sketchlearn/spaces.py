@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .errors import check_count, check_finite
+from .precision import in_full_precision
 
 
 class Space(Protocol):
@@ -25,6 +26,7 @@ class Space(Protocol):
         """The number n of training examples."""
         ...
 
+    @in_full_precision
     def embed(self, z: Any) -> Any:
         """``x = G z``: coordinates (..., q) to deletion vectors (..., n)."""
         ...
@@ -276,6 +278,7 @@ class LinearMap:
     def __repr__(self) -> str:
         return f"LinearMap({self.dim} columns of {self.num_examples} examples)"
 
+    @in_full_precision
     def embed(self, z: Any) -> Any:
         """``x = G z``, over leading axes."""
         z = jnp.asarray(z)

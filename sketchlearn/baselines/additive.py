@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
+from ..precision import jit
 from ..retraining import RetrainBank
 from .answer import Baseline
 
@@ -40,7 +40,7 @@ class LeaveOneOutSums(Baseline):
         """(Q, q), the change of every output of the query when one coordinate is deleted."""
 
         def make() -> np.ndarray:
-            baseline = np.asarray(jax.jit(query)(self.bank.plain), np.float64)
+            baseline = np.asarray(jit(query)(self.bank.plain), np.float64)
             change = self.bank.evaluated(query, 1 - self._basis) - baseline
             return change.reshape(len(change), -1).T
 

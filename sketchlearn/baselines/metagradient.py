@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..controls import gradient
+from ..precision import jit
 from ..running import check_train, full_weights
 from ..spaces import Examples, Space
 from .answer import Baseline
@@ -40,7 +41,7 @@ class Metagradient(Baseline):
         self.weights = full_weights(space, dtype)
         check_train(train, self.weights)
         self.train = train
-        super().__init__(space, jax.jit(train)(self.weights))
+        super().__init__(space, jit(train)(self.weights))
 
     def gradient(self, query: Callable) -> np.ndarray:
         """(n, Q), what deleting each example does at first order to every output of the query."""
@@ -74,13 +75,13 @@ class ForwardFirstOrder(Baseline):
     def __init__(self, train: Callable, space: Space, dtype: Any = None):
         self.weights = full_weights(space, dtype)
         check_train(train, self.weights)
-        super().__init__(space, jax.jit(train)(self.weights))
-        self._along = jax.jit(lambda x: jax.jvp(train, (self.weights,), (-x,))[1])
+        super().__init__(space, jit(train)(self.weights))
+        self._along = jit(lambda x: jax.jvp(train, (self.weights,), (-x,))[1])
         self._tangents: dict[bytes, Any] = {}
 
     def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
         """First-order terms (B, 1, Q)."""
-        push = jax.jit(lambda t: jnp.ravel(jax.jvp(query, (self.parameters,), (t,))[1]))
+        push = jit(lambda t: jnp.ravel(jax.jvp(query, (self.parameters,), (t,))[1]))
         out = []
         for row in x:
             key = row.tobytes()
