@@ -19,6 +19,8 @@ import jax.monitoring
 import numpy as np
 from jax.extend.core import Literal
 
+from .precision import full_precision, jit
+
 FUSIONS = "--xla_cpu_experimental_ynn_fusion_type"
 # Less optimisation: XLA's CPU compiler takes a fifth of the time, and what it makes half as long again. The second
 # option of the first pair is gone from JAX 0.12.
@@ -64,8 +66,9 @@ class Program(NamedTuple):
 
 
 def trace(f: Callable, *args: Any) -> Program:
-    """Trace ``f(*args)`` once with the dtypes of ``args``."""
-    closed, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
+    """Trace ``f(*args)`` once with the dtypes of ``args``, products in full precision."""
+    with full_precision():
+        closed, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
     return Program(*split_consts(closed), jax.tree.structure(shapes))
 
 
@@ -210,7 +213,7 @@ def compile_spans(spans: list[tuple[float, float]]) -> Callable[[], None]:
 
 def compiled_for(calls: float, f: Callable, *args: Any) -> Callable:
     """``f`` compiled for ``args``: quickly, if that many calls will take less time than compiling well."""
-    lowered = jax.jit(f).lower(*args)
+    lowered = jit(f).lower(*args)
     if jax.default_backend() == "cpu":
         cost = lowered.cost_analysis()
         if cost and calls * cost.get("flops", math.inf) < QUICK_FLOPS:

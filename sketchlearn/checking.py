@@ -15,6 +15,7 @@ from . import _jax_compat as compat
 from .emptied import WAYS, emptying
 from .errors import FlatQuery, FlatTraining, check_count, check_degree, check_dtype, check_finite
 from .flatness import CONNECT, SMOOTH_QUERY, SMOOTH_TRAINING
+from .precision import shapes_of
 from .running import check_query
 from .seeds import jax_key
 from .spaces import Examples, Space
@@ -205,7 +206,7 @@ def check(
             findings.append(_plain("unseen examples", f"{len(unseen)} of {len(weights)}, the first is {unseen[0]}"))
     report = CheckReport(tuple(findings), None, None, sum(s.size for s, _ in _pairs(outputs)))
     if query is not None and report.ok:
-        parameters = jax.eval_shape(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
+        parameters = shapes_of(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
         check_query(query, parameters)
         found = dependence(query, parameters)
         if not any(found.reached):

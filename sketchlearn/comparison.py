@@ -17,6 +17,7 @@ from . import baselines, microgpt, worlds
 from .checkpointing import checkpointed_scan, recorded_scan
 from .evaluation import Evaluation, evaluate, random_deletions
 from .paths import as_path
+from .precision import jit
 from .problem import Checkpoint, Problem
 from .retraining import RetrainBank, seed_noise
 from .seeds import stream
@@ -266,7 +267,7 @@ def _digits(s: dict[str, Any]) -> tuple:
 
     segments = 10
     ones = jnp.ones(n)
-    final, starts = jax.jit(lambda w: run(w, functools.partial(recorded_scan, segments=segments)))(ones)
+    final, starts = jit(lambda w: run(w, functools.partial(recorded_scan, segments=segments)))(ones)
     visits = np.stack([np.bincount(part.ravel(), minlength=n) for part in np.asarray(batches).reshape(segments, -1)])
     points = tuple(
         Checkpoint(jax.tree.map(lambda a, c=c: a[c], starts), rate / batch, visits[c]) for c in range(segments)
@@ -282,8 +283,8 @@ def _microgpt(s: dict[str, Any]) -> tuple:
     """The paper's experiment; groups are first letters."""
     experiment = microgpt.paper_experiment(num_examples=s["examples"])
     n, segments, ones = s["examples"], 10, jnp.ones(s["examples"])
-    final = jax.jit(experiment.train)(ones)
-    starts, factors = jax.jit(lambda w: experiment.trajectory(w, segments))(ones)
+    final = jit(experiment.train)(ones)
+    starts, factors = jit(lambda w: experiment.trajectory(w, segments))(ones)
     points = []
     for c in range(segments):
         steps = np.arange(n // segments * c, n // segments * (c + 1))

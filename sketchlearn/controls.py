@@ -23,6 +23,7 @@ from .emptied import check_emptying
 from .errors import FlatQuery, FlatTraining
 from .failures import explanation
 from .flatness import unmoved, why_flat_training
+from .precision import jit
 from .running import (
     centre_of,
     check_jets,
@@ -93,7 +94,7 @@ def gradient_or_why_not(
         # one output after the other: all at once would keep the memory of a pass for each
         return jax.lax.map(lambda v: back(v)[0], jnp.eye(values.size, dtype=values.dtype))
 
-    found = np.asarray(jax.jit(rows)(z), float)
+    found = np.asarray(jit(rows)(z), float)
     if not np.isfinite(found).all():
         raise FloatingPointError(f"the gradient through training is not finite.{explanation(train, weights)}")
     still, text = np.logical_not(found.any(1)), ""
@@ -169,7 +170,7 @@ def run_alone(
 
         def moved(start: int, size: int, along: Any = along) -> tuple[jax.Array]:
             at = basis(start, size)
-            return (weights - space.embed(at * (at @ along)[:, None]),)
+            return (weights - space.embed(at * along),)
 
         trained = in_blocks(
             jax.vmap(train), moved, q, batch_size, "each alone, trained again", "coordinate", progress

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from .errors import check_count, check_key
+from .precision import jit
 from .pricing import Price, priced
 from .progress import track
 from .retraining import RetrainBank, retrain
@@ -123,7 +124,7 @@ def evaluate(
     check_count("resamples", resamples)
     if any(getattr(method, "differentiates", False) for method in methods.values()):
         check_smooth_query(query, bank.plain)  # before anything is trained again
-    baseline = np.asarray(jax.jit(query)(bank.plain), np.float64)
+    baseline = np.asarray(jit(query)(bank.plain), np.float64)
     stacks, truth, share, vectors = {}, {}, {}, {}
     for label, stack in deletions.items():
         z = np.atleast_2d(bank.space.locate(stack))
@@ -212,7 +213,7 @@ class _PlainRun:
 
     def __init__(self, bank: RetrainBank):
         ones = jnp.ones(bank.space.num_examples, bank.dtype)
-        program = jax.jit(bank.train).lower(ones).compile()
+        program = jit(bank.train).lower(ones).compile()
         self._work = lambda: jax.block_until_ready(program(ones))
         self._work()
         self._times: list[float] = []

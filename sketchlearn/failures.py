@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from .precision import jit
 from .taylor import taylor_coefficients
 
 
@@ -86,8 +87,8 @@ def first_failure(recipe: Any, weights: Any, direction: Any = None, degree: int 
     def signals(f: Any) -> np.ndarray:
         """(orders, ...), not finite where something is."""
         if direction is None:
-            return np.asarray(jax.jit(f)(weights))[None]
-        return np.asarray(jax.jit(lambda w, d: taylor_coefficients(f, w, d, degree))(weights, direction))
+            return np.asarray(jit(f)(weights))[None]
+        return np.asarray(jit(lambda w, d: taylor_coefficients(f, w, d, degree))(weights, direction))
 
     seen = ~np.isfinite(signals(watched))
     if not seen.any():

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .microgpt import Experiment
+from .precision import jit
 from .retraining import retrain
 from .sketching import sketch
 from .spaces import Examples
@@ -93,7 +93,7 @@ def taylor_figure(experiment: Experiment, degree: int = 6, query: str = "max", r
             lambda w: loss(experiment.train(w)), weights, jnp.asarray(along, experiment.dtype), degree
         )
 
-    c = np.asarray(jax.jit(coefficients)(jnp.ones(experiment.num_examples, experiment.dtype)), np.float64)
+    c = np.asarray(jit(coefficients)(jnp.ones(experiment.num_examples, experiment.dtype)), np.float64)
     s, at = np.linspace(0, 1, 101), np.linspace(0, 1, retrainings)
     predictions = np.stack([np.polynomial.polynomial.polyval(s, c[: r + 1]) for r in range(degree + 1)])
     truth = retrain_along(experiment, query, deleted, at)

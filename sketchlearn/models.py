@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from .precision import in_full_precision
+
 VOCABULARY = 27  # a..z and the token that marks both ends of a name
 WIDTH, HEADS, BLOCK = 16, 4, 16
 
@@ -52,6 +54,7 @@ class MicroGPT(nnx.Module):
         for name, _ in PARAMETER_ORDER:
             setattr(self, name, nnx.Param(initial[name]))
 
+    @in_full_precision
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Logits of shape (T, 27) for tokens of shape (T,), T <= 16."""
         length = tokens.shape[0]

@@ -22,6 +22,7 @@ from .directions import directions
 from .emptied import check_emptying
 from .errors import check_count, check_degree
 from .lanes import lanes, side_by_side
+from .precision import jit
 from .progress import track
 from .querying import Sketch
 from .running import (
@@ -150,7 +151,7 @@ def run_pilot(
     check_smooth_query(query, check_train(train, weights))
     check_emptying(train, space)
     deletions = jnp.asarray(z, weights.dtype)
-    again = jax.jit(jax.vmap(lambda row: train(weights - space.embed(row))))
+    again = jit(jax.vmap(lambda row: train(weights - space.embed(row))))
     with_none = jnp.concatenate([jnp.zeros_like(deletions[:1]), deletions])
     retrained = jax.block_until_ready(again(with_none))
     training_seconds = _seconds(lambda: again(with_none)) / len(with_none)
@@ -177,7 +178,7 @@ def run_pilot(
         raise FloatingPointError(f"along the typical deletions: {error}") from error
     baseline, c = Sketch(space, degree, key, parameters, jets).measure(query)
     c = c.reshape(len(c), degree, -1).astype(np.complex128)
-    values = np.asarray(jax.jit(jax.vmap(query))(retrained), np.float64).reshape(len(z), -1)
+    values = np.asarray(jit(jax.vmap(query))(retrained), np.float64).reshape(len(z), -1)
     if not np.isfinite(values).all():
         raise FloatingPointError("the query is not finite after training without a typical deletion.")
     changes = values - baseline.reshape(-1).astype(np.float64)
@@ -202,7 +203,7 @@ def _run_degree(
     chunks = np.split(np.resize(np.arange(count), size * math.ceil(count / size)), math.ceil(count / size))
 
     begun = time.perf_counter()
-    program = jax.jit(lambda re, im: jets_along(train, space, weights, algebra, re, im))
+    program = jit(lambda re, im: jets_along(train, space, weights, algebra, re, im))
     compiled = program.lower(*(part[chunks[0]] for part in rows)).compile()
     compile_seconds = time.perf_counter() - begun
 
@@ -273,7 +274,7 @@ def rough_estimate(
     check_train(train, weights)
     rows = jnp.broadcast_to(weights, (8, *weights.shape))
     begun = time.perf_counter()
-    plain = jax.jit(jax.vmap(train)).lower(rows).compile()
+    plain = jit(jax.vmap(train)).lower(rows).compile()
     compile_seconds = time.perf_counter() - begun
     parameters = plain(rows)
     width = lanes(m * SMALLEST_LANE if circles else min(m, 4 * SMALLEST_LANE), SMALLEST_LANE)

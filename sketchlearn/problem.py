@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from .precision import in_full_precision, shapes_of
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Checkpoint:
@@ -61,7 +63,7 @@ class Problem:
         leaves = jax.tree.leaves(self.parameters)
         if not leaves or not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
             raise TypeError("parameters must be a pytree of floating-point arrays.")
-        shape = jax.eval_shape(self.loss, self.parameters, 0)
+        shape = shapes_of(self.loss, self.parameters, 0)
         if getattr(shape, "shape", None) != ():
             raise TypeError(f"loss(parameters, i) must return one number, got {shape}.")
 
@@ -74,16 +76,19 @@ class Problem:
         """The pytree of a vector (p,)."""
         return ravel_pytree(self.parameters)[1](theta)
 
+    @in_full_precision
     def losses(self, theta: jax.Array) -> jax.Array:
         """The losses of all examples, (n,), at a vector of parameters."""
         parameters = self.unflatten(theta)
         return jax.vmap(lambda i: self.loss(parameters, i))(jnp.arange(self.num_examples))
 
+    @in_full_precision
     def objective(self, theta: jax.Array, weights: jax.Array) -> jax.Array:
         """``Σ_i w_i loss(θ, i) + penalty(θ)`` at a vector of parameters."""
         total = weights @ self.losses(theta)
         return total if self.penalty is None else total + self.penalty(self.unflatten(theta))
 
+    @in_full_precision
     def hessian(self, theta: jax.Array, weights: jax.Array) -> jax.Array:
         """The dense matrix (p, p) of second derivatives of the objective, one product for each of its rows."""
         gradient = jax.grad(self.objective)
@@ -93,6 +98,7 @@ class Problem:
 
         return jax.lax.map(row, jnp.eye(len(theta), dtype=theta.dtype), batch_size=min(len(theta), 32))
 
+    @in_full_precision
     def gauss_newton_product(self, theta: jax.Array, v: jax.Array) -> jax.Array:
         """``Σ_i J_iᵀ B_i J_i v`` plus the penalty's Hessian: J of the outputs, B second derivatives of output_loss."""
         if self.outputs is None or self.output_loss is None:

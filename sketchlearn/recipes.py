@@ -20,7 +20,7 @@ from .checkpointing import checkpointed_scan
 from .errors import check_count, check_dtype, check_key, is_tracer
 from .failures import Failure, first_failure, vanishing
 from .networks import network, same_structure
-from .precision import converted, floating, wider, widest
+from .precision import converted, floating, in_full_precision, jit, wider, widest
 from .seeds import jax_key
 
 REDUCTIONS = ("mean", "sum", "weighted mean")
@@ -193,7 +193,7 @@ class Recipe:
 
     @functools.cached_property
     def _compiled(self) -> Callable:
-        return jax.jit(self._run)
+        return jit(self._run)
 
     def start(self) -> Carry:
         """What the first step begins with."""
@@ -203,6 +203,7 @@ class Recipe:
         """What every step is given, stacked: its number, the positions of its examples, their weights."""
         return jnp.arange(self.num_steps), jnp.asarray(self.batches), weights[filled(self.batches)]
 
+    @in_full_precision
     def step(self, carry: Carry, batch: tuple[Any, Any, Any]) -> tuple[Carry, None]:
         """One step of training, pure: the body of the scan over :meth:`inputs`."""
         number, positions, weights = batch
@@ -235,6 +236,7 @@ class Recipe:
             return carry.parameters
         return Trained(carry.parameters, state, carry.averaged)
 
+    @in_full_precision
     def apply(self, trained: Any, *inputs: Any, **options: Any) -> Any:
         """The outputs of a trained model: dropout off, running statistics in place of a batch's.
 
@@ -264,6 +266,7 @@ class Recipe:
         examples = converted(jax.tree.map(jnp.asarray, examples), None if narrow(of_parameters) else of_parameters)
         ones = jnp.ones(count_examples(examples), self.dtype)
 
+        @in_full_precision
         def value(trained: Any) -> jax.Array:
             losses = self._losses(self._trained_model(trained), examples, self._key, ones, loss)
             return losses if each else jnp.mean(losses)
@@ -291,6 +294,7 @@ class Recipe:
         weights = self.check_weights(jnp.ones(self.num_examples, self.dtype) if weights is None else weights)
         return first_failure(self, weights, direction, degree)
 
+    @in_full_precision
     def example_signals(self, carry: Carry, batch: tuple[Any, Any, Any]) -> Any:
         """For each example of a step: zero if its loss and gradient are finite, NaN if not, (B,).
 

@@ -11,7 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .precision import in_full_precision, jit
 
+
+@in_full_precision
 def nested_jvp(f: Callable, point: Any, direction: Any, degree: int) -> Any:
     """Taylor coefficients along a real direction by ``degree`` nested calls of ``jax.jvp``.
 
@@ -67,7 +70,7 @@ def retrain(train: Callable, query: Callable, deletions: Any, num_examples: int)
     x = jnp.asarray(deletions, float)
     if x.shape[-1:] != (num_examples,) or x.ndim > 2:
         raise ValueError(f"deletions must have shape (B, {num_examples}) or ({num_examples},), got {x.shape}.")
-    one = jax.jit(lambda w: query(train(w)))
+    one = jit(lambda w: query(train(w)))
     return one(1 - x) if x.ndim == 1 else jnp.stack([one(1 - row) for row in x])
 
 

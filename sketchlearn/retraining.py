@@ -17,6 +17,7 @@ from .errors import check_count, check_dtype
 from .failures import explanation
 from .lanes import lanes, side_by_side
 from .paths import as_path
+from .precision import jit, matmul_precision
 from .prediction import Prediction
 from .progress import track
 from .running import check_query, check_train, full_weights
@@ -36,7 +37,8 @@ def retrain(
 ) -> Any:
     """Train again for every row of weights, in blocks that are run at once.
 
-    Rows of ones (nothing deleted) are the plain run, ``jax.jit(train)(ones)``, to the bit. The other rows
+    Rows of ones (nothing deleted) are the plain run, ``jax.jit(train)(ones)``, to the bit (on a GPU or TPU: of that
+    run with ``jax.default_matmul_precision("highest")``, unless you set another). The other rows
     do not depend on which rows stand beside them; a block of another size may round them differently.
 
     Args:
@@ -84,7 +86,7 @@ def _blocks_of(
     ones = np.ones_like(stack[0])
     plain = (stack == ones).all(1)
     if plain.any():
-        kept = jax.tree.map(lambda leaf: np.asarray(leaf)[None], jax.device_get(jax.jit(one)(jnp.asarray(ones))))
+        kept = jax.tree.map(lambda leaf: np.asarray(leaf)[None], jax.device_get(jit(one)(jnp.asarray(ones))))
         _check_finite(kept, train, ones[None])
         yield np.flatnonzero(plain), kept
     rest = np.flatnonzero(~plain)
@@ -98,7 +100,7 @@ def _blocks_of(
             yield (jnp.asarray(stack[padded[start : start + batch_size]]),)
 
     # always of one size: a row's last digits may depend on the size of its block, so not on how many are asked for
-    compiled = jax.jit(jax.vmap(one)).lower(jnp.asarray(stack[padded[:batch_size]])).compile()
+    compiled = jit(jax.vmap(one)).lower(jnp.asarray(stack[padded[:batch_size]])).compile()
     done = side_by_side(compiled, arguments(), lanes(batch_size * min(len(starts), 2), batch_size))
     for start, block in track(
         zip(starts, done, strict=True), "retraining", "run", scale=batch_size, total=len(rest), show=show
@@ -142,7 +144,8 @@ class RetrainBank:
         progress: show a progress bar.
 
     Attributes:
-        plain: the parameters with nothing deleted, the bits of ``jax.jit(train)(ones)``.
+        plain: the parameters with nothing deleted, the bits of ``jax.jit(train)(ones)`` in ``matmul_precision``.
+        matmul_precision: the precision of products, JAX's highest unless you set another.
 
     Example:
         >>> import jax.numpy as jnp, sketchlearn as sl
@@ -172,7 +175,13 @@ class RetrainBank:
         ones = full_weights(space, dtype)
         self.dtype = ones.dtype
         self._shapes = check_train(train, ones)
-        described = {"configuration": configuration, "num_examples": space.num_examples, "weights": str(self.dtype)}
+        self.matmul_precision = matmul_precision()
+        described = {
+            "configuration": configuration,
+            "num_examples": space.num_examples,
+            "weights": str(self.dtype),
+            "matmul_precision": self.matmul_precision,
+        }
         if path is not None:
             described["train"] = fingerprint(train, ones)
         try:
@@ -187,7 +196,7 @@ class RetrainBank:
             remedy = "Delete this file; its runs are computed again."
             # a damaged manifest is written again: each file's checksum still covers what made it
             self._store = Store(path, self._description, what="bank of retrainings", remedy=remedy, repair=True)
-        plain = jax.device_get(jax.jit(train)(ones))
+        plain = jax.device_get(jit(train)(ones))
         _check_finite(jax.tree.map(lambda leaf: np.asarray(leaf)[None], plain), train, np.asarray(ones)[None])
         self.plain = jax.tree.map(np.asarray, plain)
         if self._store is not None:
@@ -222,6 +231,12 @@ class RetrainBank:
         plain = (stack == 1).all(1)
         missing = {key: i for i, key in enumerate(keys) if key not in self._rows and not plain[i]}
         if missing:
+            if matmul_precision() != self.matmul_precision:
+                raise ValueError(
+                    f"this bank trains with the precision of products {self.matmul_precision}, and JAX is set to "
+                    f"{matmul_precision()} now: retrain with the setting (jax_default_matmul_precision) that the bank "
+                    "was made with, or make another bank."
+                )
             wanted, rows = list(missing), stack[list(missing.values())]
             for where, block in _blocks_of(self.train, rows, None, self.batch_size, self.progress):
                 self._keep([wanted[i] for i in where], jax.tree.leaves(block))
@@ -240,7 +255,7 @@ class RetrainBank:
     def evaluated(self, query: Callable, weights: Any) -> np.ndarray:
         """The query for rows of weights (B, n); float64."""
         check_query(query, self._shapes)
-        one = jax.jit(query)
+        one = jit(query)
         stacked = self.retrained(weights)
         rows = [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(len(np.atleast_2d(weights)))]
         found = np.stack([np.asarray(one(row), np.float64) for row in rows])
@@ -256,7 +271,7 @@ class RetrainBank:
         """The truth in the form of a prediction: retrained, with an error of zero for this seed."""
         value = self.values(query, delete)
         check_query(query, self._shapes)
-        baseline = np.asarray(jax.jit(query)(self.plain), np.float64)
+        baseline = np.asarray(jit(query)(self.plain), np.float64)
         zero, none = np.zeros_like(value), np.zeros((*value.shape[: value.ndim - baseline.ndim], 0, *baseline.shape))
         return Prediction(
             value, baseline, value - baseline, none, none, zero, zero, none.astype(bool),

@@ -16,6 +16,7 @@ from .algebra import Algebra, Jet, StackedSeries, stack_parts
 from .errors import FlatQuery, FlatTraining, check_dtype
 from .flatness import flat_query, why_flat_training
 from .lanes import lanes, side_by_side
+from .precision import jit, shapes_of
 from .progress import track
 from .spaces import Space
 from .taylor.dependence import dependence
@@ -72,7 +73,7 @@ def in_blocks(
     parts = [part for part in every if part[0] not in skip]
     if not parts:
         return
-    compiled = jax.jit(program).lower(*draw(0, size)).compile()  # before the lanes, which would each compile it
+    compiled = jit(program).lower(*draw(0, size)).compile()  # before the lanes, which would each compile it
     abreast = lanes(batch_size, SMALLEST_LANE) if abreast is None else abreast
     done = zip(parts, side_by_side(compiled, (draw(start, size) for start, _ in parts), abreast), strict=True)
     for (start, stop), out in track(done, title, unit, scale=size, total=sum(b - a for a, b in parts), show=progress):
@@ -168,7 +169,7 @@ def centre_of(space: Space, centre: Any) -> np.ndarray | None:
 
 def _shapes(f: Callable, argument: Any, failed: str) -> Any:
     try:
-        return jax.eval_shape(f, argument)
+        return shapes_of(f, argument)
     except Exception as error:
         raise ValueError(f"{failed} ({type(error).__name__}: {error})") from error
 

@@ -21,6 +21,7 @@ from .failures import explanation
 from .keeping import InMemory, Kept, OnDisk, arguments_of
 from .measuring import along, measured
 from .meshes import check_mesh, spread
+from .precision import jit, shapes_of
 from .querying import Sketch
 from .running import (
     affordable_block,
@@ -133,7 +134,7 @@ def sketch(
         raise ValueError("repair=True mends a store: give store=path, too.")
     keep: Kept
     width = None
-    kept = shapes if queries is None else {n: jax.eval_shape(q, shapes) for n, q in queries.items()}
+    kept = shapes if queries is None else {n: shapes_of(q, shapes) for n, q in queries.items()}
     models = 2 + (space.dim * (degree + 1) if additive else 0)
     needed = 2 * m * degree * _bytes(kept) + models * _bytes(shapes)
     if store is None:
@@ -191,8 +192,8 @@ def sketch(
 
     def finish() -> tuple[Any, Any, Alone | None]:
         """The parameters with nothing deleted and at the centre, and what each coordinate does alone."""
-        centred = at_centre if at_centre is not None else jax.jit(train)(base)
-        plain = centred if start_at is None else jax.jit(train)(weights)
+        centred = at_centre if at_centre is not None else jit(train)(base)
+        plain = centred if start_at is None else jit(train)(weights)
         check_parameters(plain, why=lambda: explanation(train, weights))
         if not additive:
             return plain, centred, None

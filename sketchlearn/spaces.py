@@ -11,6 +11,7 @@ import numpy as np
 from .deletions import as_array, deletion_vectors, entries, real_array, stack_of
 from .errors import check_count, check_finite
 from .labels import DAY, NUMBER, TIME, TRUTH, WHOLE, grouped, key, kind
+from .precision import in_full_precision
 
 
 class Space(Protocol):
@@ -26,6 +27,7 @@ class Space(Protocol):
         """The number n of training examples."""
         ...
 
+    @in_full_precision
     def embed(self, z: Any) -> Any:
         """``x = G z``: coordinates (..., q) to deletion vectors (..., n)."""
         ...
@@ -261,6 +263,7 @@ class LinearMap:
     def __repr__(self) -> str:
         return f"LinearMap({self.dim} columns of {self.num_examples} examples)"
 
+    @in_full_precision
     def embed(self, z: Any) -> Any:
         """``x = G z``, over leading axes."""
         z = jnp.asarray(z)

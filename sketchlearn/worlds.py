@@ -12,6 +12,7 @@ import numpy as np
 
 from .deletions import deletion_vectors
 from .errors import check_count, check_key
+from .precision import in_full_precision
 from .problem import Problem
 
 
@@ -48,6 +49,7 @@ class Ridge:
         """n."""
         return int(self.features.shape[0])
 
+    @in_full_precision
     def train(self, weights: Any) -> jax.Array:
         """The parameters (p,) for weights (n,), by the normal equations."""
         p = self.features.shape[1]
@@ -114,6 +116,7 @@ class LinearDescent:
         """n."""
         return self.ridge.num_examples
 
+    @in_full_precision
     def train(self, weights: Any) -> jax.Array:
         """The parameters (p,) for weights (n,), step by step."""
         x, y, penalty = self.ridge.features, self.ridge.targets, self.ridge.penalty
@@ -166,6 +169,7 @@ class Logistic:
         """n."""
         return int(self.features.shape[0])
 
+    @in_full_precision
     def train(self, weights: Any) -> jax.Array:
         """The parameters (p,) for weights (n,)."""
         signed = self.features * self.targets[:, None]
@@ -214,6 +218,7 @@ class PolynomialLearner:
     num_parameters: int = 3
     key: int = 0
 
+    @in_full_precision
     def terms(self, x: Any) -> Any:
         """(degree + 1, p), the terms of every order at a deletion vector ``x = 1 - w``."""
         n, k = check_count("num_examples", self.num_examples), check_count("degree", self.degree)
@@ -223,6 +228,7 @@ class PolynomialLearner:
         x = jnp.asarray(x)
         return jnp.stack([b[r] * (a[r].astype(x.dtype) @ x) ** r / math.factorial(r) for r in range(k + 1)])
 
+    @in_full_precision
     def train(self, weights: Any) -> jax.Array:
         """The parameters (p,) for weights (n,)."""
         return self.terms(1 - jnp.asarray(weights)).sum(0)

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sketchlearn"
 ROWS = {
-    0: {"errors", "progress", "lanes", "paths", "seeds"},
+    0: {"errors", "progress", "lanes", "paths", "precision", "seeds"},
     1: {
         "_jax_compat",
         "_jax_custom",
@@ -18,7 +18,6 @@ ROWS = {
         "labels",
         "datasets",
         "batches",
-        "precision",
         "checkpointing",
         "meshes",
     },

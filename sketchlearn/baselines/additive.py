@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ..errors import check_count
+from ..precision import jit
 from ..retraining import RetrainBank
 from ..running import free_memory
 from .answer import Baseline
@@ -66,7 +67,7 @@ class CoordinateSums(Baseline):
         """(runs, Q): Δ_j of every coordinate, then the interaction of every pair."""
 
         def make() -> np.ndarray:
-            baseline = np.asarray(jax.jit(query)(self.bank.plain), np.float64)
+            baseline = np.asarray(jit(query)(self.bank.plain), np.float64)
             change = self.bank.evaluated(query, 1 - self.seen_deletions) - baseline
             change = change.reshape(len(change), -1)
             one, other = self._pairs

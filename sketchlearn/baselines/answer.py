@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from ..precision import jit
 from ..prediction import Prediction
 from ..problem import Problem
 from ..running import check_query, check_smooth_query, full_weights
@@ -81,7 +82,7 @@ class Baseline:
         z = self.space.locate(delete)
         rows = np.atleast_2d(z)
         x = rows if self.by_coordinates else np.asarray(self.space.embed(rows), np.float64)
-        baseline = np.asarray(jax.jit(query)(self.parameters), np.float64)
+        baseline = np.asarray(jit(query)(self.parameters), np.float64)
         if not np.isfinite(baseline).all():
             raise FloatingPointError("the query is NaN or infinite with nothing deleted.")
         found = np.asarray(self.changes(query, x), np.float64)
@@ -128,7 +129,7 @@ def query_gradients(query: Callable, parameters: Any) -> jax.Array:
     def flat(t: jax.Array) -> jax.Array:
         return jnp.ravel(query(back(t)))
 
-    return jax.jit(jax.jacrev(flat))(theta)
+    return jit(jax.jacrev(flat))(theta)
 
 
 def along_losses(problem: Problem, theta: jax.Array, directions: jax.Array) -> jax.Array:

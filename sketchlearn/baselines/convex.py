@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import check_degree
+from ..precision import jit
 from ..problem import Problem
 from ..spaces import Space
 from ..taylor import taylor_coefficients
@@ -30,8 +31,8 @@ class _AtOptimum(Baseline):
         self.problem = problem
         self.hessian, _ = dense_hessian(problem, damping)
         theta = problem.flat
-        self._gradient = jax.jit(jax.grad(problem.objective))
-        self._data_gradient = jax.jit(jax.grad(lambda t, x: x @ problem.losses(t)))
+        self._gradient = jit(jax.grad(problem.objective))
+        self._data_gradient = jit(jax.grad(lambda t, x: x @ problem.losses(t)))
         slope = np.asarray(self._gradient(theta, jnp.ones(problem.num_examples, theta.dtype)))
         step = np.linalg.solve(self.hessian, slope)
         if np.linalg.norm(step) > 1e-3 * (1 + np.linalg.norm(theta)):  # a Newton step of a thousandth of θ
@@ -44,7 +45,7 @@ class _AtOptimum(Baseline):
     def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
         """The query at the moved parameters, less the query at the trained ones: (B, Q)."""
         theta = self.problem.flat
-        value = jax.jit(lambda t: jnp.ravel(query(self.problem.unflatten(t))))
+        value = jit(lambda t: jnp.ravel(query(self.problem.unflatten(t))))
         moved = [value(theta + jnp.asarray(self.move(row), theta.dtype)) for row in x]
         return np.stack(moved).astype(np.float64) - np.asarray(value(theta), np.float64)
 
@@ -81,7 +82,7 @@ class GroupInfluence(_AtOptimum):
         super().__init__(problem, space, damping)
         theta = problem.flat
         slope = jax.grad(lambda t, x: x @ problem.losses(t))
-        self._deleted_product = jax.jit(lambda x, v: jax.jvp(lambda t: slope(t, x), (theta,), (v,))[1])
+        self._deleted_product = jit(lambda x, v: jax.jvp(lambda t: slope(t, x), (theta,), (v,))[1])
 
     def move(self, x: np.ndarray) -> np.ndarray:
         """``d + H⁻¹H_D d``."""
@@ -116,7 +117,7 @@ class NewtonStep(_AtOptimum):
 
     def __init__(self, problem: Problem, space: Space, damping: float = 0.0):
         super().__init__(problem, space, damping)
-        self._full = jax.jit(problem.hessian)
+        self._full = jit(problem.hessian)
         self._damping = damping
 
     def move(self, x: np.ndarray) -> np.ndarray:
@@ -172,6 +173,6 @@ class InfinitesimalJackknife(_AtOptimum):
             zero = jnp.zeros((), theta.dtype)
             return taylor_coefficients(lambda t: answer(t, row), zero, jnp.ones_like(zero), self.order)[1:]
 
-        program = jax.jit(terms)
+        program = jit(terms)
         out = np.stack([np.asarray(program(jnp.asarray(row, theta.dtype))) for row in x])
         return out.reshape(len(x), self.order, math.prod(out.shape[2:]))

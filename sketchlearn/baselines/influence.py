@@ -13,6 +13,7 @@ import scipy.linalg
 from jax.scipy.sparse.linalg import cg
 
 from ..errors import check_count
+from ..precision import jit
 from ..problem import Problem
 from ..spaces import Space
 from .answer import Baseline, along_losses, query_gradients
@@ -81,7 +82,7 @@ class Influence(Baseline):
             self._product = lambda v: jax.jvp(lambda t: slope(t, weights), (theta,), (v,))[1]
         else:
             self._product = lambda v: problem.gauss_newton_product(theta, v)
-        self._solve = jax.jit(lambda rows: jax.lax.map(self._by_cg, rows))
+        self._solve = jit(lambda rows: jax.lax.map(self._by_cg, rows))
 
     def _by_cg(self, row: jax.Array) -> tuple[jax.Array, jax.Array]:
         def product(v: jax.Array) -> jax.Array:
@@ -106,7 +107,7 @@ class Influence(Baseline):
                     f"conjugate gradients stopped at a relative residual of {float(residual.max()):.1e} (asked: "
                     f"{self.tolerance:.0e}): the matrix is indefinite or ill-conditioned; add damping.",
                 )
-        found = jax.jit(lambda s: along_losses(self.problem, self.problem.flat, s))(solved)
+        found = jit(lambda s: along_losses(self.problem, self.problem.flat, s))(solved)
         return np.asarray(found, np.float64)
 
     def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
@@ -130,7 +131,7 @@ def dense_hessian(problem: Problem, damping: float = 0.0) -> tuple[np.ndarray, b
             f"{theta.size} parameters are too many for a dense Hessian (at most {LARGEST_DENSE}): use Influence with "
             'solver="cg" or "gauss_newton".'
         )
-    found = jax.jit(problem.hessian)(theta, jnp.ones(problem.num_examples, theta.dtype))
+    found = jit(problem.hessian)(theta, jnp.ones(problem.num_examples, theta.dtype))
     matrix = np.asarray(found, np.float64) + damping * np.eye(theta.size)
     if not np.isfinite(matrix).all():
         raise FloatingPointError("the Hessian of the objective is not finite at these parameters.")

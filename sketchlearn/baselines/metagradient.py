@@ -13,6 +13,7 @@ from ..controls import gradient_or_why_not
 from ..emptied import check_emptying
 from ..errors import FlatTraining
 from ..flatness import flat_training
+from ..precision import jit
 from ..running import check_train, full_weights
 from ..spaces import Examples, Space
 from ..taylor.dependence import dependence
@@ -47,7 +48,7 @@ class Metagradient(Baseline):
         check_train(train, self.weights)
         check_emptying(train, space)
         self.train = train
-        super().__init__(space, jax.jit(train)(self.weights))
+        super().__init__(space, jit(train)(self.weights))
 
     def gradient(self, query: Callable) -> np.ndarray:
         """(n, Q), what deleting each example does at first order to every output of the query."""
@@ -86,13 +87,13 @@ class ForwardFirstOrder(Baseline):
         check_train(train, self.weights)
         check_emptying(train, space)
         self.train = train
-        super().__init__(space, jax.jit(train)(self.weights))
-        self._along = jax.jit(lambda x: jax.jvp(train, (self.weights,), (-x,))[1])
+        super().__init__(space, jit(train)(self.weights))
+        self._along = jit(lambda x: jax.jvp(train, (self.weights,), (-x,))[1])
         self._tangents: dict[bytes, Any] = {}
 
     def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
         """First-order terms (B, 1, Q)."""
-        push = jax.jit(lambda t: jnp.ravel(jax.jvp(query, (self.parameters,), (t,))[1]))
+        push = jit(lambda t: jnp.ravel(jax.jvp(query, (self.parameters,), (t,))[1]))
         out = []
         for row in x:
             key = row.tobytes()

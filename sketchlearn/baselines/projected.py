@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import check_count, check_key
+from ..precision import full_precision, jit
 from ..problem import Problem
 from ..seeds import jax_key
 from ..spaces import Space
@@ -57,7 +58,7 @@ class ProjectedGradients(Baseline):
         def row(i: jax.Array) -> jax.Array:
             return jax.grad(lambda t: problem.loss(problem.unflatten(t), i))(theta) @ self._project
 
-        rows = jax.jit(lambda: jax.lax.map(row, jnp.arange(problem.num_examples), batch_size=32))()
+        rows = jit(lambda: jax.lax.map(row, jnp.arange(problem.num_examples), batch_size=32))()
         self._features = np.asarray(rows, np.float64)
         self._matrix = self._features.T @ self._features + damping * np.eye(self._features.shape[1])
         if np.linalg.matrix_rank(self._matrix) < len(self._matrix):
@@ -70,7 +71,8 @@ class ProjectedGradients(Baseline):
         """(Q, n), the change of every output of the query when an example is deleted."""
 
         def make() -> np.ndarray:
-            asked = np.asarray(query_gradients(query, self.parameters) @ self._project, np.float64)
+            with full_precision():
+                asked = np.asarray(query_gradients(query, self.parameters) @ self._project, np.float64)
             return np.linalg.solve(self._matrix, asked.T).T @ self._features.T
 
         return self._once(query, make)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import numpy as np
 from sklearn.linear_model import LassoCV, RidgeCV
 
 from ..errors import check_count, check_key
+from ..precision import jit
 from ..retraining import RetrainBank
 from ..seeds import stream
 from .answer import Baseline
@@ -60,7 +60,7 @@ class DatamodelRegression(Baseline):
 
     def _fit(self, query: Callable) -> np.ndarray:
         values = self.bank.evaluated(query, 1 - self.seen_deletions).reshape(len(self._z), -1)
-        change = values - np.asarray(jax.jit(query)(self.bank.plain), np.float64).reshape(-1)
+        change = values - np.asarray(jit(query)(self.bank.plain), np.float64).reshape(-1)
         slopes = []
         for column in change.T:
             scale = np.abs(column).max() or 1.0

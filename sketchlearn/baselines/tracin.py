@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from ..precision import jit
 from ..problem import Checkpoint, Problem
 from ..spaces import Space
 from .answer import Baseline, along_losses, query_gradients
@@ -52,7 +53,7 @@ class TracIn(Baseline):
         return self._once(query, lambda: self._scores(query))
 
     def _scores(self, query: Callable) -> np.ndarray:
-        along = jax.jit(lambda t, s: along_losses(self.problem, t, s))
+        along = jit(lambda t, s: along_losses(self.problem, t, s))
         total: np.ndarray | float = 0.0
         for checkpoint in self.problem.checkpoints:
             theta = ravel_pytree(checkpoint.parameters)[0]

@@ -24,6 +24,7 @@ import numpy as np
 from ..algebra import Jet, Point, wide
 from ..errors import PrecisionWarning, check_count, check_degree, is_tracer
 from ..lanes import lanes, side_by_side
+from ..precision import jit, matmul_precision
 from .circles import Circle, compared, error_levels, norms, relative_errors
 from .interpreter import Context
 from .stand_ins import registered
@@ -187,12 +188,12 @@ def _runner(f: Callable, _: Any) -> Callable:
         jets = [x if isinstance(x, Jet) else Jet(x, algebra.zeros(x)) for x in leaves]
         return tree.unflatten([x.primal for x in jets]), [x.parts[0] for x in jets]
 
-    over_points = jax.jit(jax.vmap(at, (None, None, 0), (None, 0), axis_name="points"))
+    over_points = jit(jax.vmap(at, (None, None, 0), (None, 0), axis_name="points"))
     programs: dict[Any, Callable] = {}
 
     def prepare(*args: Any) -> Callable:
         shapes = jax.tree.map(lambda x: (x.shape, x.dtype), args)
-        key = tuple(jax.tree.leaves(shapes)), jax.tree.structure(args)
+        key = tuple(jax.tree.leaves(shapes)), jax.tree.structure(args), matmul_precision()
         if key not in programs:  # compiled before it is called from several lanes
             programs[key] = over_points.lower(*args).compile()
         return programs[key]

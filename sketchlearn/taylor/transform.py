@@ -12,11 +12,13 @@ import numpy as np
 from .. import _jax_compat as compat
 from ..algebra import Algebra, Jet, Series, series, stack_coefficients, unstack_coefficients, wide
 from ..errors import check_degree, check_finite
+from ..precision import in_full_precision, jit
 from .interpreter import Context
 
 
+@in_full_precision
 def evaluate(f: Callable, context: Context, inputs: Any) -> Any:
-    """``f`` of a pytree whose leaves are arrays or jets: a pytree of arrays or jets."""
+    """``f`` of a pytree whose leaves are arrays or jets, products in full precision: a pytree of arrays or jets."""
     tree: Any
     leaves, tree = jax.tree.flatten(inputs, is_leaf=is_jet)
     real = tree.unflatten([x.primal if isinstance(x, Jet) else x for x in leaves])
@@ -151,4 +153,4 @@ def piecewise_report(f: Callable, point: Any) -> dict[str, int]:
         evaluate(f, Context(Series(0, False), counts, order=1), jax.tree.map(lambda v: Jet(v, ()), p))
         return counts
 
-    return {site: int(np.asarray(n)) for site, n in jax.jit(counted)(point).items()}
+    return {site: int(np.asarray(n)) for site, n in jit(counted)(point).items()}
