@@ -93,7 +93,8 @@ def test_interactions_have_no_pure_powers_and_are_nothing_at_one_coordinate():
 
 def test_scales_move_the_typical_size_between_coordinates_and_leave_its_mean_over_directions():
     psi = draw(4000, 4)
-    c = np.random.default_rng(6).normal(size=(4000, 3, 1)) + 0j
+    powers = np.stack([(psi**r).sum(1, keepdims=True) for r in (1, 2, 3)], 1)  # so that there are pure powers
+    c = np.random.default_rng(6).normal(size=(4000, 3, 1)) + powers
     scales = np.array([0.1, 0.4, 1.0, 4.0])
     alike, scaled = truncation.sizes_along(psi, c), truncation.sizes_along(psi, c, scales=scales)
     # the size squared at complex directions, whose mean is that of the coefficients: Σ_j (s_j |ψ_j|²)^r, and the rest
