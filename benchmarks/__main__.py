@@ -30,6 +30,7 @@ from sketchlearn.algebra import series
 from sketchlearn.directions import directions
 from sketchlearn.lanes import lanes, side_by_side
 from sketchlearn.models import name_loss
+from sketchlearn.paths import directory
 from sketchlearn.running import SMALLEST_LANE, jets_along
 from sketchlearn.taylor.transform import series_coefficients
 
@@ -590,7 +591,7 @@ def main() -> None:
     parser.add_argument("--names", help="a file of names (default: the bundled list)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+    args.out = directory("--out", args.out)
     stored = args.out / "results.json"
     results = json.loads(stored.read_text()) if stored.exists() else {}
     for row in args.only:

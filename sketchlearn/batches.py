@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from .errors import check_count, check_key
 
 PADDING = -1  # an empty place in a batch
+TRIES = 4  # examples may be equal, so that one in the place of another shows nothing
 
 
 def minibatches(
@@ -20,7 +22,8 @@ def minibatches(
 
     Row t holds the positions of the examples that step t sees, so that an example seen in
     several epochs stays one example with one weight. Where ``batch_size`` does not divide
-    ``num_examples``, the last batch of an epoch is filled up with -1, which stands for no example.
+    ``num_examples``, the last batch of an epoch is filled up with -1, which stands for no example. (A layer that looks
+    at the whole batch, as BatchNorm does, needs ``drop_last``, or a size that divides: see :class:`Recipe`.)
 
     Args:
         num_examples: n.
@@ -80,3 +83,55 @@ def count_examples(examples: Any) -> int:
             f"{[jnp.shape(x) for x in jax.tree.leaves(examples)]}."
         )
     return int(lengths.pop()[0])
+
+
+def filled(positions: Any) -> Any:
+    """Positions (.., B) whose empty places hold the first example of their own batch.
+
+    A loss has to be evaluated on something there, and nothing of an example that the step does not see may enter.
+    """
+    xp: Any = np if isinstance(positions, np.ndarray) else jnp
+    first = xp.take_along_axis(positions, xp.argmax(positions >= 0, axis=-1, keepdims=True), axis=-1)
+    return xp.where(positions >= 0, positions, xp.maximum(first, 0))
+
+
+def check_empty_places(batches: np.ndarray, examples: Any, parameters: Any, seen: Callable) -> None:
+    """Refuse a loss that depends on what stands in the empty places of a batch.
+
+    It is looked at where training starts, and off there: with a last layer of zeros the losses show nothing.
+
+    Args:
+        batches: (T, B).
+        examples: a pytree of arrays with leading axis n.
+        parameters: to start from.
+        seen: (parameters, positions (B,) with all places taken, which are present (B,)) -> a pytree that must depend
+            on those alone that are present.
+    """
+    number = int((batches == PADDING).any(1).argmax())
+    present, usual = batches[number] >= 0, filled(batches[number])
+    finite = np.ones(count_examples(examples), bool)
+    for leaf in jax.tree.leaves(examples):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            finite &= np.isfinite(np.asarray(leaf).reshape(len(leaf), -1)).all(1)
+    others = np.setdiff1d(np.unique(batches[batches >= 0]), usual[~present])
+    others = others[finite[others]]
+    noise = np.random.default_rng(0)
+    moved = jax.tree.map(lambda p: p + 0.1 * noise.normal(size=p.shape).astype(p.dtype), parameters)
+    run = jax.jit(lambda positions, there: [seen(p, positions, there) for p in (parameters, moved)])
+    expected = run(usual, present)
+    for shift in range(min(TRIES, len(others))):
+        positions = usual.copy()
+        positions[~present] = np.roll(others, -shift)[np.arange((~present).sum()) % len(others)]
+        for a, b in zip(jax.tree.leaves(run(positions, present)), jax.tree.leaves(expected), strict=True):
+            if not jnp.issubdtype(jnp.result_type(a), jnp.floating):
+                continue
+            # one program on other numbers: rounding at most, where any use of the empty places shows in the digits
+            slack = 100 * float(jnp.finfo(jnp.result_type(a)).eps)
+            if not np.allclose(a, b, rtol=slack, atol=slack, equal_nan=True):
+                raise ValueError(
+                    f"batch {number} has empty places (-1), and what stands there changes the losses or the running "
+                    "statistics of its examples: a layer looks at the whole batch, as BatchNorm does. Use "
+                    "minibatches(..., drop_last=True), a batch size that divides the number of examples, a layer "
+                    "such as LayerNorm or GroupNorm, or tell the layer which examples are there: a loss may have an "
+                    "argument `present`, (B,) truth values, for BatchNorm's mask=present[:, None]."
+                )

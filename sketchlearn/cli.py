@@ -20,6 +20,7 @@ import numpy as np
 from . import cli_stores, comparison, evaluation, figures, microgpt
 from .cli_stores import announce
 from .errors import StoreError, UnsupportedPrimitive
+from .paths import directory
 from .planning import plan
 from .querying import ESTIMATORS
 from .sketching import sketch
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
+        if hasattr(args, "out"):
+            args.out = directory("--out", args.out)  # before the computation, not after it
         report = args.run(args)
     except (ValueError, TypeError, OSError, LookupError, FloatingPointError, StoreError, UnsupportedPrimitive) as error:
         # a KeyError prints its message in quotes
@@ -126,7 +129,6 @@ def _say(args: argparse.Namespace, text: str) -> None:
 
 def _save(args: argparse.Namespace, name: str, figure: Any, report: dict[str, Any]) -> None:
     """The picture and the numbers it shows, side by side."""
-    args.out.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out / f"{name}.png", dpi=150)
     (args.out / f"{name}.json").write_text(json.dumps(report, indent=1, default=_plain) + "\n")
     _say(args, f"wrote {args.out / name}.png and .json")

@@ -186,11 +186,22 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 def _asked(text: str, run: Run, space: Space) -> Any:
     """What to delete, as the space reads it: groups by their letters, positions of whole groups, else positions."""
     if not isinstance(space, Groups):
-        return _positions(text, run)
+        return _mask(text, run)
     letters = [letter for letter in text if letter != ","]
     if letters and all(letter.isalpha() for letter in letters):
         return letters
-    return np.isin(np.arange(run.num_examples), _positions(text, run))
+    return _mask(text, run)
+
+
+def _mask(text: str, run: Run) -> np.ndarray:
+    """The examples to delete, (n,) truth values: of two examples, positions 0 and 1 might be read as a mask."""
+    positions = _positions(text, run)
+    if positions.max() >= run.num_examples:
+        raise IndexError(
+            f"--delete names example {positions.max()}, but there are {run.num_examples} examples, 0 to "
+            f"{run.num_examples - 1}."
+        )
+    return np.isin(np.arange(run.num_examples), positions)
 
 
 def _positions(text: str, run: Run) -> np.ndarray:

@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 from . import baselines, microgpt, worlds
 from .checkpointing import checkpointed_scan, recorded_scan
 from .evaluation import Evaluation, evaluate, random_deletions
+from .paths import as_path
 from .problem import Checkpoint, Problem
 from .retraining import RetrainBank, seed_noise
 from .sketching import sketch
@@ -75,7 +76,7 @@ def compare(
     if world not in SETTINGS:
         raise ValueError(f"world must be one of {sorted(SETTINGS)}, got {world!r}.")
     settings = {**SETTINGS[world][bool(quick)], "world": world, "key": key, "dtype": str(jnp.result_type(float))}
-    folder = None if bank is None else Path(bank) / f"{world}-{settings['dtype']}{'-quick' if quick else ''}"
+    folder = None if bank is None else as_path("bank", bank) / f"{world}-{settings['dtype']}{'-quick' if quick else ''}"
     asked = ("directions", "degree", "count", "subsets", "queries")  # these do not change the training program
     training = {k: v for k, v in settings.items() if k not in asked}
     n, s = settings["examples"], settings

@@ -7,6 +7,8 @@ import hashlib
 from importlib import resources
 from pathlib import Path
 
+from .paths import as_path
+
 PACKAGED_SHA256 = "bd02dfd33179e23ec2dd093cbd4de619834f75d660ef1ae04d3127e7a0110053"
 PAPER_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
 PAPER_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
@@ -42,7 +44,7 @@ def load_names(path: str | Path | None = None) -> list[str]:
         return raw.decode().split()
     if path == "paper":
         path = download_paper_names()
-    file = Path(path)
+    file = as_path("the list of names", path)
     if not file.is_file():
         raise FileNotFoundError(
             f"there is no file of names at {str(file)!r}. Give the path of a text file with one name a line, "

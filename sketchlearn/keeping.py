@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import platform
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from .controls import Alone
 from .errors import StoreError
 from .lanes import lanes
 from .measuring import Measured
+from .paths import as_path
 from .querying import Sketch
 from .running import SMALLEST_LANE, filled, full_weights, parts_of
 from .spaces import Space, describe, from_description
@@ -110,7 +112,8 @@ class OnDisk:
         shard: Any,
         tree: Any,
     ):
-        if (Path(path) / MANIFEST).exists():
+        path = as_path("store", path)
+        if os.path.exists(path / MANIFEST):
             # blocks are cut as they were, whatever this machine would do; of a damaged manifest nothing is known
             try:
                 before = Store(path).arguments

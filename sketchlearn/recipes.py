@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from .batches import check_batches, count_examples
+from .batches import PADDING, check_batches, check_empty_places, count_examples, filled
 from .checkpointing import checkpointed_scan
 from .errors import check_count, check_dtype, check_key, is_tracer
 from .failures import Failure, first_failure, vanishing
@@ -70,12 +70,14 @@ class Recipe:
         optimizer: any Optax transformation (those with a line search are given the loss). Keep epsilons inside roots:
             ``optax.adam(lr, eps=0.0, eps_root=1e-8)``.
         loss: ``loss(model, examples) -> (B,)``, the loss of each example in a batch, not their mean. It may also
-            have arguments called ``key``, one random key a step (for augmentation), and ``weights``, (B,), those
-            of the batch. A Linen model is called as ``module.apply`` is, without the variables, and says by
-            ``model.training`` whether this is a step of training.
+            have arguments called ``key``, one random key a step (for augmentation), ``weights``, (B,), those of the
+            batch, and ``present``, (B,), false at its empty places. A Linen model is called as ``module.apply`` is,
+            without the variables, and says by ``model.training`` whether this is a step of training.
         examples: a pytree of arrays with leading axis n.
         batches: (T, B), the positions of the examples that each step sees, -1 for an empty place
-            (:func:`minibatches` makes them). An empty place has weight zero, and counts in no mean.
+            (:func:`minibatches` makes them). An empty place has weight zero, and counts in no mean. The loss sees a
+            copy of another example of the batch there. Where that copy would change the losses of the others, as
+            with BatchNorm, such batches are refused, unless the layer leaves it out (``mask=present[:, None]``).
         reduction: one of the three above.
         initial: the parameters to start from, where they are not the model's own; for a Linen module all its variables.
         averaging: decay d of an exponential moving average, ``a <- d a + (1 - d) θ``, from the initial parameters on.
@@ -130,15 +132,18 @@ class Recipe:
         self.examples = converted(jax.tree.map(jnp.asarray, examples), dtype)
         self.num_examples = count_examples(self.examples)
         self.batches = check_batches(batches, self.num_examples)
+        self._padded = bool((self.batches == PADDING).any())
         self._wants = _arguments(loss)
         self._key = jax.random.key(check_key(seed))
-        first = self._chosen(self.batches[0])
-        ones = jnp.ones(len(self.batches[0]), dtype)
-        made = network(model, initial, self._key, lambda m: self._losses(m, first, self._key, ones, loss))
+        first, present = self._chosen(self.batches[0]), jnp.asarray(self.batches[0] >= 0)
+        ones = present.astype(jnp.result_type(float) if dtype is None else dtype)
+        made = network(model, initial, self._key, lambda m: self._losses(m, first, self._key, ones, loss, present))
         self.parameters, self._state = converted((made.parameters, made.state), dtype)
         self._bind = made.bind
         self.dtype = widest(self.parameters)
         self._start = self._settled(self._first_carry())
+        if self._padded and not is_tracer((self.examples, self.parameters)):
+            check_empty_places(self.batches, self.examples, self.parameters, self._seen)
 
     @property
     def num_steps(self) -> int:
@@ -192,17 +197,18 @@ class Recipe:
 
     def inputs(self, weights: Any) -> tuple[Any, Any, Any]:
         """What every step is given, stacked: its number, the positions of its examples, their weights."""
-        return jnp.arange(self.num_steps), jnp.asarray(self.batches), weights[np.maximum(self.batches, 0)]
+        return jnp.arange(self.num_steps), jnp.asarray(self.batches), weights[filled(self.batches)]
 
     def step(self, carry: Carry, batch: tuple[Any, Any, Any]) -> tuple[Carry, None]:
         """One step of training, pure: the body of the scan over :meth:`inputs`."""
         number, positions, weights = batch
-        present = (positions >= 0).astype(weights.dtype)
+        there = positions >= 0
+        present = there.astype(weights.dtype)
         weights, key = weights * present, jax.random.fold_in(self._key, number)
 
         def objective(parameters: Any) -> tuple[Any, Any]:
             model, state = self._bind(parameters, carry.state, key, True)
-            losses = self._losses(model, self._chosen(positions), key, weights, self.loss)
+            losses = self._losses(model, self._chosen(positions), key, weights, self.loss, there)
             total = jnp.sum(weights * losses)
             if self.reduction == "mean":
                 total = total / jnp.sum(present)
@@ -315,12 +321,22 @@ class Recipe:
         return weights.astype(self.dtype)
 
     def _chosen(self, positions: Any) -> Any:
-        return jax.tree.map(lambda a: a[jnp.maximum(positions, 0)], self.examples)
+        places = filled(positions) if self._padded else jnp.maximum(positions, 0)
+        return jax.tree.map(lambda a: a[places], self.examples)
 
-    def _losses(self, model: Any, examples: Any, key: Any, weights: Any, loss: Callable) -> Any:
+    def _seen(self, parameters: Any, positions: Any, present: Any) -> Any:
+        """The losses of the examples of a first batch that are present, and the state after it."""
+        model, state = self._bind(parameters, self._start.state, self._key, True)
+        weights = present.astype(self.dtype)
+        losses = self._losses(model, self._chosen(positions), self._key, weights, self.loss, present)
+        return jnp.where(present, losses, 0), state()
+
+    def _losses(self, model: Any, examples: Any, key: Any, weights: Any, loss: Callable, present: Any = None) -> Any:
         wants = self._wants if loss is self.loss else _arguments(loss)
-        options = {name: value for name, value in (("key", key), ("weights", weights)) if name in wants}
-        losses = loss(model, examples, **options)
+        given = {"key": key, "weights": weights, "present": present}
+        if present is None and "present" in wants:
+            given["present"] = jnp.ones(weights.shape, bool)
+        losses = loss(model, examples, **{name: given[name] for name in wants})
         if jnp.shape(losses) != weights.shape or not floating(losses):
             raise ValueError(
                 f"loss must return one floating-point number for each example, shape {weights.shape}, got "
@@ -378,6 +394,6 @@ class Recipe:
 def _arguments(loss: Callable) -> set[str]:
     """Which of the optional arguments a loss has."""
     try:
-        return {"key", "weights"} & set(inspect.signature(loss).parameters)
+        return {"key", "weights", "present"} & set(inspect.signature(loss).parameters)
     except (TypeError, ValueError):  # some callables have no signature
         return set()

@@ -16,6 +16,7 @@ from .deletions import deletion_vectors
 from .errors import check_count, check_dtype
 from .failures import explanation
 from .lanes import lanes, side_by_side
+from .paths import as_path
 from .prediction import Prediction
 from .progress import track
 from .running import check_query, check_train, full_weights
@@ -180,7 +181,7 @@ class RetrainBank:
             raise TypeError(f"configuration must be a dict that JSON can hold: {error}") from error
         self._seed = json.dumps(self._description, sort_keys=True).encode()
         self._rows: dict[str, list[np.ndarray]] = {}
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else as_path("the path of a bank", path)
         self._store = None
         if path is not None:
             remedy = "Delete this file; its runs are computed again."

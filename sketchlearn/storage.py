@@ -29,6 +29,7 @@ from safetensors.numpy import save
 
 from . import _jax_compat as compat
 from .errors import StoreError
+from .paths import as_path
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -38,7 +39,7 @@ class Store:
     """A directory of checked blocks.
 
     Args:
-        path: the directory; created if missing.
+        path: the directory; created if missing. One that holds hidden files alone is empty.
         arguments: what makes the blocks, as JSON values. A store made by other arguments is refused, and the
             differences are printed. ``None`` opens an existing store.
         versions: recorded beside them, not compared.
@@ -57,14 +58,13 @@ class Store:
         remedy: str = "Make the sketch again with repair=True: only damaged and missing blocks are computed.",
         repair: bool = False,
     ):
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(f"the path of a store must be a string or a path, got {path!r}.")
-        self.path, self.what, self.remedy = Path(path), what, remedy
+        self.path, self.what, self.remedy = as_path("the path of a store", path), what, remedy
         manifest = self.path / MANIFEST
         content = {"format": FORMAT, "arguments": arguments, "versions": versions or {}}
-        if not manifest.exists():
+        if not os.path.exists(manifest):
             if arguments is None:
-                raise StoreError(f"there is no {what} in {self.path}: no {MANIFEST}.")
+                why = f"no {MANIFEST}" if self.path.is_dir() or not self.path.exists() else "it is a file"
+                raise StoreError(f"there is no {what} in {self.path}: {why}.")
             self._create(manifest, content, repair)
         found, fault = self._manifest(manifest)
         if fault and repair and arguments is not None:
@@ -87,6 +87,8 @@ class Store:
         """What the manifest says, as far as it can be read, and what is wrong with it."""
         try:
             found = json.loads(manifest.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise StoreError(f"{manifest} cannot be read: {error}.") from error
         except ValueError as error:
             return {}, f"{type(error).__name__}: {error}"
         if not isinstance(found, dict) or not isinstance(found.get("versions", {}), dict):
@@ -97,12 +99,12 @@ class Store:
         return found, "" if found["seal"] == _seal(found) else "its content does not fit its checksum"
 
     def _create(self, manifest: Path, content: dict, repair: bool) -> None:
-        own = (".part-*", "*.safetensors") if repair else (".part-*",)  # half written: another is just creating it
-        if self.path.exists() and not (
-            self.path.is_dir() and all(any(p.match(name) for name in own) for p in self.path.iterdir())
-        ):
-            raise StoreError(f"{self.path} exists and is no {self.what}: give a path that is new or empty.")
+        own = (".*", "*.safetensors") if repair else (".*",)  # hidden: other programs', or just being written
         try:
+            if self.path.exists() and not self.path.is_dir():
+                raise StoreError(f"{self.path} is a file: give the path of a directory, new or empty.")
+            if self.path.exists() and any(not any(p.match(name) for name in own) for p in self.path.iterdir()):
+                raise StoreError(f"{self.path} exists and is no {self.what}: give a path that is new or empty.")
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{self.path} cannot be created: {error}.") from error
@@ -225,7 +227,7 @@ def _as_stored(a: np.ndarray, kind: str) -> np.ndarray:
 
 def check_disk(path: str | Path, expected: int) -> None:
     """Refuse to begin what will not fit."""
-    there = Path(path).absolute()
+    there = as_path("store", path)
     while not there.exists():
         there = there.parent
     free = shutil.disk_usage(there).free

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sketchlearn"
 ROWS = {
-    0: {"errors", "progress", "lanes"},
+    0: {"errors", "progress", "lanes", "paths"},
     1: {
         "_jax_compat",
         "algebra",

@@ -1,0 +1,33 @@
+"""Paths as users write them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+
+def as_path(name: str, path: Any) -> Path:
+    """An absolute path, with ``~`` for the home directory; or what was expected.
+
+    Absolute, because a store is read when it is asked, and the working directory may be another by then.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"{name} must be a string or a path, got {path!r}.")
+    if not os.fspath(path):
+        raise ValueError(f"{name} is an empty string: give a path, '.' for the working directory.")
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{name} {os.fspath(path)!r} names a home directory that is not known: {error}") from error
+
+
+def directory(name: str, path: Any) -> Path:
+    """A directory that exists and can be written to, made if it is missing."""
+    found = as_path(name, path)
+    if found.exists() and not found.is_dir():
+        raise NotADirectoryError(f"{name} {found} is a file: give a directory.")
+    found.mkdir(parents=True, exist_ok=True)
+    if not os.access(found, os.W_OK):
+        raise PermissionError(f"{name} {found} cannot be written to: give another directory.")
+    return found
