@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .errors import check_count, check_key
+from .precision import jit
 
 PADDING = -1  # an empty place in a batch
 TRIES = 4  # examples may be equal, so that one in the place of another shows nothing
@@ -117,12 +118,16 @@ def check_empty_places(batches: np.ndarray, examples: Any, parameters: Any, seen
     others = others[finite[others]]
     noise = np.random.default_rng(0)
     moved = jax.tree.map(lambda p: p + 0.1 * noise.normal(size=p.shape).astype(p.dtype), parameters)
-    run = jax.jit(lambda positions, there: [seen(p, positions, there) for p in (parameters, moved)])
-    expected = run(usual, present)
+    once = jit(seen)
+
+    def run(positions: Any) -> list[Any]:
+        return jax.tree.leaves([once(p, positions, present) for p in (parameters, moved)])
+
+    expected = run(usual)
     for shift in range(min(TRIES, len(others))):
         positions = usual.copy()
         positions[~present] = np.roll(others, -shift)[np.arange((~present).sum()) % len(others)]
-        for a, b in zip(jax.tree.leaves(run(positions, present)), jax.tree.leaves(expected), strict=True):
+        for a, b in zip(run(positions), expected, strict=True):
             if not jnp.issubdtype(jnp.result_type(a), jnp.floating):
                 continue
             # one program on other numbers: rounding at most, where any use of the empty places shows in the digits

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from sketchlearn import Examples, cli, microgpt, sketch
+from sketchlearn import Examples, Groups, cli, cli_stores, microgpt, sketch
 
 X_NAMES, OTHERS = ["max", "xena", "felix"], ["emma", "olivia", "ava", "noah", "liam", "mia", "ella", "ben", "zoe"]
 
@@ -303,6 +303,14 @@ def test_a_store_of_groups_is_asked_by_letters_or_whole_groups(names, tmp_path, 
     missing = next(c for c in "qxzjkw" if c not in {name[0] for name in experiment.names})
     code, _, err = run(capsys, "predict", store, *common, "--delete", missing)
     assert (code, f"there is no group '{missing}'" in err) == (1, True)
+    code, _, err = run(capsys, "predict", store, *common, "--delete", f"{','.join(map(str, gone))},12-14")
+    assert (code, "names example 14, but there are 12 examples" in err) == (1, True)
+
+
+@pytest.mark.parametrize("space", [Examples(2), Groups([0, 1])], ids=repr)
+def test_both_of_two_examples_are_asked_for_by_their_positions(space):
+    asked = cli_stores._asked("0,1", cli_stores.Run(lambda w: w, 2), space)
+    np.testing.assert_array_equal(space.locate(asked), [1, 1])
 
 
 def test_a_program_of_one_s_own_is_sketched_and_asked(tmp_path, capsys, monkeypatch):
