@@ -21,7 +21,7 @@ from . import cli_stores, comparison, evaluation, figures, microgpt
 from .cli_stores import announce
 from .errors import StoreError, UnsupportedPrimitive
 from .planning import plan
-from .precision import jit
+from .precision import jit, matmul_precision
 from .querying import ESTIMATORS
 from .sketching import sketch
 from .spaces import Examples
@@ -29,6 +29,8 @@ from .stability import SERIES_LIMIT
 from .taylor import cauchy_coefficients, taylor_coefficients
 
 VERSION = version("sketchlearn")
+BY_DEFAULT, IN_SKETCHES = "float32_product_errs_by_jax_default", "float32_product_errs_in_sketches"
+FLOAT32_PRODUCTS = 1e-5  # relative: forty times what float32 leaves, a fiftieth of what TF32 does
 TEST_NAMES = ["max", "alexa", "maya", "oliver"]
 
 
@@ -87,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     planner.add_argument("--tolerance", type=float, help="recommend the cheapest sketch that reaches this error (nats)")
     planner.set_defaults(run=_plan)
 
-    doctor = commands.add_parser("doctor", help="versions, devices, precision, a self-check")
+    doctor = commands.add_parser("doctor", help="versions, devices, how exact float32 products are, a self-check")
     doctor.set_defaults(run=_doctor)
 
     compared = commands.add_parser("compare", help="all methods beside one another: accuracy and cost (15 minutes)")
@@ -296,6 +298,7 @@ def _doctor(args: argparse.Namespace) -> dict[str, Any]:
     off = abs(float(found.change) + 3) / float(found.standard_error)
     rows = np.zeros((40_000, 3), np.float32)
     rows[:, 0] = np.arange(len(rows))
+    products = _product_errors()
     squares = jit(jax.vmap(lambda row: jnp.sum((jnp.eye(3) @ row) ** 2)))(rows)
     compiled_right = bool(np.allclose(squares, (rows**2).sum(1), rtol=1e-5))
     report = {
@@ -312,11 +315,33 @@ def _doctor(args: argparse.Namespace) -> dict[str, Any]:
         "series_against_circles": gap,
         "sketch_of_a_linear_function_off_by_standard_errors": off,
         "compiler_fuses_products_and_sums_right": compiled_right,
+        **products,
         "ok": gap < 1e-11 and off < 5 and compiled_right,
     }
     for name, value in report.items():
-        _say(args, f"{name:52s} {value}")
+        _say(args, f"{name:52s} {value:.1e}" if name in products else f"{name:52s} {value}")
+    if products[IN_SKETCHES] > FLOAT32_PRODUCTS:
+        report["warning"] = (
+            f"a float32 product of matrices errs by {products[IN_SKETCHES]:.0e} here, where full precision errs by "
+            f"about 2e-7 (JAX's precision of products is {matmul_precision()}): every coefficient of a sketch is as "
+            "inexact. Leave jax_default_matmul_precision unset (in the environment: JAX_DEFAULT_MATMUL_PRECISION), or "
+            "use float64."
+        )
+        _say(args, f"warning: {report['warning']}")
     return report
+
+
+def _product_errors() -> dict[str, float]:
+    """The relative error of a float32 product of matrices on this device, as JAX computes it and as sketches do."""
+    a, b = (np.random.default_rng(i).normal(size=(256, 256)).astype(np.float32) for i in range(2))
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+
+    def error(found: Any) -> float:
+        return float(np.linalg.norm(np.asarray(found, np.float64) - exact) / np.linalg.norm(exact))
+
+    with jax.default_matmul_precision(None):
+        plain = error(jax.jit(jnp.matmul)(a, b))
+    return {BY_DEFAULT: plain, IN_SKETCHES: error(jit(jnp.matmul)(a, b))}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from .controls import Alone
 from .errors import StoreError
 from .lanes import lanes
 from .measuring import Measured
-from .precision import shapes_of
+from .precision import matmul_precision, shapes_of
 from .querying import Sketch
 from .running import SMALLEST_LANE, filled, full_weights, parts_of
 from .spaces import Space, describe, from_description
@@ -207,6 +207,7 @@ def arguments_of(
         "additive": additive,
         "centre": None if centre is None else np.asarray(centre, float).tolist(),
         "dtype": str(weights.dtype),
+        "matmul_precision": matmul_precision(),
         "queries": None if queries is None else {n: fingerprint(q, shapes) for n, q in sorted(queries.items())},
     }
 
@@ -293,8 +294,9 @@ def open_sketch(path: str | Path, train: Callable | None = None, space: Space | 
         weights = full_weights(space, a["dtype"])
         if fingerprint(train, weights) != a["train"]:
             raise StoreError(
-                f"{store.path} was made by another training program than the one given (or by another version of JAX, "
-                f"which traces it differently: it was {store.versions.get('jax')})."
+                f"{store.path} was made by another training program than the one given (or by other versions of JAX "
+                f"and sketchlearn, which trace it differently: {store.versions.get('jax')} and "
+                f"{store.versions.get('sketchlearn')} made it)."
             )
         tree = jax.tree.structure(shapes_of(train, weights))
     parts = parts_of(a["num_directions"], a["batch_size"], a["lanes"])

@@ -17,6 +17,7 @@ from .directions import directions
 from .errors import check_finite
 from .interpolation import MOST_EQUATIONS, Fitted, Interpolant
 from .measuring import Measured, measured, push, slices
+from .precision import matmul_precision
 from .prediction import Prediction, predict_from
 from .running import check_query
 from .spaces import Space
@@ -63,7 +64,7 @@ class Sketch:
         self.centre = np.zeros(space.dim) if centre is None else centre
         self.parameters_at_centre = parameters if centre is None else parameters_at_centre
         self.num_directions = num_directions or len(jax.tree.leaves(coefficients)[0])
-        self._measured: dict[int, Measured] = {}
+        self._measured: dict[tuple[int, str], Measured] = {}
         self._interpolants: dict[tuple[int, bool], Interpolant] = {}
 
     def __repr__(self) -> str:
@@ -111,14 +112,15 @@ class Sketch:
             if not self.queries:
                 check_query(query, self.parameters)  # says what a query has to be
             raise KeyError(f"no query is called {query!r}; this sketch was made with {sorted(self.queries)}.")
-        if id(query) in self._measured and self._measured[id(query)].query is query:
-            return self._measured[id(query)]
+        key = id(query), matmul_precision()  # a setting that the user changes is another question
+        if key in self._measured and self._measured[key].query is query:
+            return self._measured[key]
         check_query(query, self.parameters)
         c = push(query, self.parameters_at_centre, self._parts(), self.num_directions)
         seen = measured(query, self.parameters, self.parameters_at_centre, c, self.alone)
         if len(self._measured) >= 64:
             self._measured.pop(next(iter(self._measured)))
-        self._measured[id(query)] = seen
+        self._measured[key] = seen
         return seen
 
     @functools.cached_property

@@ -15,7 +15,7 @@ import numpy as np
 from .errors import check_count, check_dtype
 from .failures import explanation
 from .lanes import lanes, side_by_side
-from .precision import jit
+from .precision import jit, matmul_precision
 from .prediction import Prediction
 from .progress import track
 from .running import check_query, check_train, full_weights
@@ -35,7 +35,8 @@ def retrain(
 ) -> Any:
     """Train again for every row of weights, in blocks that are run at once.
 
-    Rows of ones (nothing deleted) are the plain run, ``jax.jit(train)(ones)``, to the bit. The other rows
+    Rows of ones (nothing deleted) are the plain run, ``jax.jit(train)(ones)``, to the bit (on a GPU or TPU: of that
+    run with ``jax.default_matmul_precision("highest")``, unless you set another). The other rows
     do not depend on which rows stand beside them; a block of another size may round them differently.
 
     Args:
@@ -141,7 +142,8 @@ class RetrainBank:
         progress: show a progress bar.
 
     Attributes:
-        plain: the parameters with nothing deleted, the bits of ``jax.jit(train)(ones)``.
+        plain: the parameters with nothing deleted, the bits of ``jax.jit(train)(ones)`` in ``matmul_precision``.
+        matmul_precision: the precision of products, JAX's highest unless you set another.
 
     Example:
         >>> import jax.numpy as jnp, sketchlearn as sl
@@ -171,7 +173,13 @@ class RetrainBank:
         ones = full_weights(space, dtype)
         self.dtype = ones.dtype
         self._shapes = check_train(train, ones)
-        described = {"configuration": configuration, "num_examples": space.num_examples, "weights": str(self.dtype)}
+        self.matmul_precision = matmul_precision()
+        described = {
+            "configuration": configuration,
+            "num_examples": space.num_examples,
+            "weights": str(self.dtype),
+            "matmul_precision": self.matmul_precision,
+        }
         if path is not None:
             described["train"] = fingerprint(train, ones)
         try:
@@ -221,6 +229,12 @@ class RetrainBank:
         plain = (stack == 1).all(1)
         missing = {key: i for i, key in enumerate(keys) if key not in self._rows and not plain[i]}
         if missing:
+            if matmul_precision() != self.matmul_precision:
+                raise ValueError(
+                    f"this bank trains with the precision of products {self.matmul_precision}, and JAX is set to "
+                    f"{matmul_precision()} now: retrain with the setting (jax_default_matmul_precision) that the bank "
+                    "was made with, or make another bank."
+                )
             wanted, rows = list(missing), stack[list(missing.values())]
             for where, block in _blocks_of(self.train, rows, None, self.batch_size, self.progress):
                 self._keep([wanted[i] for i in where], jax.tree.leaves(block))

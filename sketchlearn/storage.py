@@ -29,6 +29,7 @@ from safetensors.numpy import save
 
 from . import _jax_compat as compat
 from .errors import StoreError
+from .precision import FULL
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -118,7 +119,7 @@ class Store:
         other = [n for n in names if arguments.get(n) != self.arguments.get(n)]
         if other:
             lines = "\n".join(
-                f"  {n}: stored {_short(self.arguments.get(n))}, asked for {_short(arguments.get(n))}" for n in other
+                f"  {n}: {_stored(self.arguments, n)}, asked for {_short(arguments.get(n))}" for n in other
             )
             raise StoreError(
                 f"{self.path} holds a {self.what} made by other arguments:\n{lines}\n"
@@ -206,6 +207,12 @@ def _seal(manifest: dict) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _stored(arguments: dict, name: str) -> str:
+    if name not in arguments:
+        return "not stored (by an earlier version, which had no such argument)"
+    return f"stored {_short(arguments[name])}"
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
@@ -237,13 +244,18 @@ def check_disk(path: str | Path, expected: int) -> None:
 
 
 def fingerprint(f: Callable, *shapes: Any) -> str:
-    """A checksum of a program: its traced operations and constants, rules of ``custom_jvp`` functions included."""
+    """A checksum of a program: its traced operations and constants, rules of ``custom_jvp`` functions included.
+
+    The user's setting of the precision of products is left out: what a store is made by names it beside the program.
+    """
     digest = hashlib.sha256()
-    program = compat.trace(f, *shapes)
-    _add_program(digest, program)
-    floating = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(jax.eval_shape(tuple, shapes)))
-    if floating and "custom_jvp_call" in str(program.jaxpr):  # its rule is a function, seen only where it is applied
-        _add_program(digest, compat.trace(lambda *x: jax.jvp(f, x, x), *shapes))
+    with jax.default_matmul_precision(FULL):
+        program = compat.trace(f, *shapes)
+        _add_program(digest, program)
+        leaves = jax.tree.leaves(jax.eval_shape(tuple, shapes))
+        floating = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
+        if floating and "custom_jvp_call" in str(program.jaxpr):  # its rule is a function, seen where it is applied
+            _add_program(digest, compat.trace(lambda *x: jax.jvp(f, x, x), *shapes))
     return digest.hexdigest()[:16]
 
 

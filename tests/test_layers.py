@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sketchlearn"
 ROWS = {
-    0: {"errors", "progress", "lanes"},
+    0: {"errors", "progress", "lanes", "precision"},
     1: {
         "_jax_compat",
         "algebra",
@@ -15,7 +15,6 @@ ROWS = {
         "spaces",
         "datasets",
         "batches",
-        "precision",
         "checkpointing",
         "meshes",
     },
