@@ -5,8 +5,10 @@
 * MathJax served from the book itself, taken from the package ``sphinx-mathjax-offline``, so that the
   built book reads without a network;
 * the addresses of the published book and of its repository, taken from the environment
-  (``BOOK_URL``, ``BOOK_REPOSITORY``) and left out where they are not known;
-* buttons that open a chapter on Colab or Binder, where the repository is known;
+  (``BOOK_URL``, ``BOOK_REPOSITORY``) and left out where they are not known; and so the tags for previews of links
+  (``og:url``, ``og:image``), which have to be whole addresses;
+* buttons that open a chapter on Binder, where the repository is known, and on Colab, where the notebooks know it
+  (``tools/install_cell.py``), for there they have to install the package themselves;
 * links from source code to documentation that is not there, and the inline script that sphinx-thebe
   registers twice, dropped.
 """
@@ -17,6 +19,7 @@ import ast
 import os
 import re
 import shutil
+import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
 from urllib.parse import urlparse
@@ -138,7 +141,9 @@ def _everything_documented(app, env):
 def _addresses(app, config):
     url, repository = os.environ.get("BOOK_URL", ""), os.environ.get("BOOK_REPOSITORY", "")
     if url:
-        config.ogp_site_url = url.rstrip("/") + "/"
+        config.ogp_site_url = config.html_baseurl = url.rstrip("/") + "/"
+    # a preview shows the picture large where there is one; a picture without an address cannot be fetched
+    config.ogp_custom_meta_tags = [f'<meta name="twitter:card" content="summary{"_large_image" if url else ""}" />']
     config.notfound_urls_prefix = urlparse(url).path.rstrip("/") + "/"
     if repository:
         config.html_theme_options.update(
@@ -149,11 +154,29 @@ def _addresses(app, config):
             use_edit_page_button=True,
             path_to_docs="",
             launch_buttons={
-                "colab_url": "https://colab.research.google.com",
+                **({"colab_url": "https://colab.research.google.com"} if _notebooks_know_the_repository() else {}),
                 "binderhub_url": "https://mybinder.org",
                 "notebook_interface": "jupyterlab",
             },
         )
+
+
+def _notebooks_know_the_repository():
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return "Repository" in project.get("urls", {})
+
+
+PREVIEW = re.compile(r'<meta property="og:(?:url|image(?::\w+)?)" content="[^"]*" />\n?')
+
+
+def only_whole_addresses(tags):
+    """The tags of a page for previews, without addresses (and words about a picture) that lead nowhere."""
+    return PREVIEW.sub("", tags)
+
+
+def _previews(app, pagename, templatename, context, doctree):
+    if not app.config.ogp_site_url:
+        context["metatags"] = only_whole_addresses(context.get("metatags", ""))
 
 
 def _mathjax(app):
@@ -211,5 +234,6 @@ def setup(app):
     app.connect("builder-inited", _mathjax)
     app.connect("env-check-consistency", _everything_documented)
     app.connect("html-page-context", _without_repeats, priority=900)
+    app.connect("html-page-context", _previews, priority=900)  # after the extension that writes the tags
     app.connect("build-finished", _without_dead_links)
     return {"version": "0.1", "parallel_read_safe": True, "parallel_write_safe": True}
