@@ -157,6 +157,36 @@ def test_the_script_computes_what_the_package_predicts(asked, sketch, kept):
         assert abs(row["held"] - held) < 1.5 / (8 * sum(mine))  # one comparison may stand on the edge
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="node, which runs the page's script, is not installed")
+def test_no_interval_below_zero_and_no_unchecked_deletion_is_in_range(sketch):
+    units = make.units_of(sl.microgpt.paper_experiment(dtype="float32").names)
+    cases = make.cases_of(units)
+    checked = max(make.coordinates(t.astype(float), units).mean() for *_, t in cases)
+    assert checked == pytest.approx(0.219), "the page's text says 22%"
+    every, one = np.ones(len(units)), np.arange(len(units)) == 3
+    begin_with_e = next(t for _, label, t in cases if label == "names that begin with e")
+    largest = next(t for *_, t in cases if make.coordinates(t.astype(float), units).mean() == checked)
+    sets = [(every, 1.0), (every, 0.3), (every, 0.2), (0 * every, 1.0), (one, 1.0), (begin_with_e, 1.0), (largest, 1.0)]
+    message = json.dumps([{"ticked": np.asarray(t, float).tolist(), "share": s} for t, s in sets])
+    run = subprocess.run(
+        ["node", "-e", NODE, str(make.PAGE), str(make.PAGE.with_name("delete.js"))],
+        input=message, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answer = json.loads(run.stdout)["predictions"]
+    deleted = np.stack([np.asarray(t, float) for t, _ in sets])
+    x = make.coordinates(deleted, units) * np.array([[s] for _, s in sets])
+    low = np.zeros((len(x), len(make.TESTS)))  # with nothing deleted there is nothing to predict
+    low[x.any(1)], _ = sketch.predict(make.QUERY, x[x.any(1)]).interval()
+    for row, ours, mine in zip(answer, low, x, strict=True):
+        expected = ["unchecked" if mine.mean() > checked + 1e-9 else "below zero" if v < 0 else "" for v in ours]
+        assert [p["beyond"] for p in row] == expected
+    said = [{p["beyond"] for p in row} for row in answer]
+    assert said[:2] == [{"unchecked"}] * 2
+    assert said[3:5] == [{""}] * 2, "nothing deleted, and one name"
+    assert "below zero" in said[5], "max without the names that begin with e: the interval would reach to -0.4"
+    assert "unchecked" not in said[6], "the largest case was checked"
+
+
 def test_the_page_shows_what_the_package_predicts():
     pytest.importorskip("playwright", reason="playwright, which drives a browser, is not installed")
     built = ROOT / "_build" / "html"

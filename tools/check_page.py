@@ -27,14 +27,17 @@ READ = """Object.fromEntries([...document.querySelectorAll("#delete-table tbody 
 
 
 def shown(page: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The predicted losses as numbers, and as they are written."""
+    """The predicted losses as numbers, and as they are written: NaN where the page says "out of range"."""
     rows = page.evaluate(READ)
     value, low_high, text = [], [], []
     for test in make.TESTS:
         cells = rows[test]
         value.append(float(cells[1]["data"]))
         low_high.append([float(x) for x in cells[2]["data"].split()])
-        text.append([float(cells[1]["text"]), *map(float, cells[2]["text"].split(" to "))])
+        if cells[2]["text"] == "out of range":
+            text.append([np.nan] * 3)
+        else:
+            text.append([float(cells[1]["text"]), *map(float, cells[2]["text"].split(" to "))])
     return np.column_stack([value, low_high]), np.array(text)
 
 
@@ -45,14 +48,30 @@ def faults(built: Path) -> list[str]:
     with np.load(make.KEPT) as file:
         sketch = make.kept_sketch(dict(file), units)
     out: list[str] = []
+    checked = max(make.coordinates(t.astype(float), units).mean() for *_, t in make.cases_of(units))
+
+    def ranges(page: Any, what: str, expected: np.ndarray, fraction: float, written: np.ndarray) -> None:
+        """The page says "out of range" exactly where it should, once in words, and shows no interval there."""
+        beyond = np.isnan(written[:, 0])
+        if (beyond != ((expected[:, 1] < 0) | (fraction > checked + 1e-9))).any():
+            out.append(f"{what}: out of range are {[t for t, b in zip(make.TESTS, beyond, strict=True) if b]}")
+        warning = page.locator("#delete-range")
+        if warning.get_attribute("role") != "status" or beyond.any() != ("Out of range" in warning.inner_text()):
+            out.append(f"{what}: the warning says {warning.inner_text()!r}, {beyond.sum()} of 8 are out of range")
+        if beyond.all() and page.locator("#delete-it :is(.bar, .mark)").count():
+            out.append(f"{what}: an interval is drawn that is out of range")
+        if "\u2212" in page.inner_text("#delete-table tbody tr td:nth-child(4)"):
+            out.append(f"{what}: an interval reaches below zero")
 
     def compare(page: Any, what: str, ticked: np.ndarray, share: float = 1.0) -> None:
-        p = sketch.predict(make.QUERY, share * make.coordinates(ticked.astype(float), units))
+        x = share * make.coordinates(ticked.astype(float), units)
+        p = sketch.predict(make.QUERY, x)
         expected = np.column_stack([p.value, *p.interval()])
         numbers, written = shown(page)
+        ranges(page, what, expected, x.mean(), written)
         for name, off, most in (("holds", numbers - expected, TOLERANCE), ("shows", written - expected, SHOWN)):
-            if np.abs(off).max() > most:
-                out.append(f"{what}: the table {name} numbers that are off by {np.abs(off).max():.2e} nats")
+            if (np.abs(off) > most).any():
+                out.append(f"{what}: the table {name} numbers that are off by {np.nanmax(np.abs(off)):.2e} nats")
 
     def drive(page: Any, address: str) -> None:
         page.on("pageerror", lambda e: out.append(f"{address}: {e}"))
@@ -71,6 +90,14 @@ def faults(built: Path) -> list[str]:
         page.click("#delete-clear")
         if "Nothing" not in page.inner_text("#delete-summary"):
             out.append("clear leaves something deleted")
+        every = page.locator("#delete-it .letter")
+        for i in range(every.count()):
+            every.nth(i).click()
+        compare(page, "all letters", np.ones(len(units), bool))
+        page.locator("#delete-share").fill("15")
+        compare(page, "15% of everything", np.ones(len(units), bool), 0.15)
+        page.locator("#delete-share").fill("100")
+        page.click("#delete-clear")
         rng = np.random.default_rng(11)
         for count in (1, 5, 30):
             ticked = np.isin(np.arange(len(units)), rng.choice(len(units), count, replace=False))

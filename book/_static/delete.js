@@ -32,6 +32,10 @@ var sketchlearnDelete = (function () {
     var sizes = decode(data.sizes), fraction = decode(data.left), believed = decode(data.believed);
     var gradient = decode(data.gradient), scales = decode(data.scales), baseline = decode(data.baseline);
     var length = data.units.map(function (u) { return Math.sqrt(u.names.length); });
+    // the largest share of the names that was ever deleted for real: beyond it nothing was compared with the truth
+    var checked = Math.max.apply(null, data.cases.map(function (one) {
+      return one.units.reduce(function (sum, j) { return sum + data.units[j].names.length; }, 0) / data.numExamples;
+    }));
 
     // Powers of <psi_i, z>, unconjugated: (m, k, 2)
     function powers(z) {
@@ -197,16 +201,18 @@ var sketchlearnDelete = (function () {
         var truncation = Math.hypot(TYPICAL * Math.sqrt(missing), own);
         var error = Math.sqrt(Math.max(0, variance)), width = NORMAL_95 * Math.hypot(error, truncation);
         var value = baseline[t] + change;
+        // out of range: more is deleted than was ever checked, or the interval holds what no loss can be
+        var beyond = found.fraction * share > checked + 1e-9 ? "unchecked" : value - width < 0 ? "below zero" : "";
         return {
           test: data.tests[t], baseline: baseline[t], value: value, change: change, terms: terms,
           standardErrors: errors, standardError: error, truncation: truncation, used: used, shrunk: shrunk,
-          decays: decays, low: value - width, high: value + width
+          decays: decays, low: value - width, high: value + width, beyond: beyond
         };
       });
     }
 
     return {
-      moments: moments, at: at,
+      moments: moments, at: at, checked: checked,
       predict: function (ticked, share) { return at(moments(ticked), share === undefined ? 1 : share); }
     };
   }
@@ -228,7 +234,7 @@ var sketchlearnDelete = (function () {
         group.error += Math.pow(real - p.value, 2);
         group.held += held ? 1 : 0;
         var miss = Math.abs(real - p.value) / (p.high - p.low) * 2;
-        if (!held && Math.abs(real - p.value) > 0.05 && (!worst || miss > worst.miss)) {
+        if (!held && !p.beyond && Math.abs(real - p.value) > 0.05 && (!worst || miss > worst.miss)) {
           worst = {miss: miss, index: n, test: p.test};
         }
       });
@@ -400,15 +406,17 @@ if (typeof document !== "undefined") (function () {
     // ------------------------------------------------------------ results
     var summary = element("p", {"class": "summary", id: "delete-summary"});
     var live = element("p", {"class": "only-read", role: "status"});
+    var range = element("p", {"class": "range", id: "delete-range", role: "status"});
     var panels = element("div", {"class": "panels"});
     var table = element("table", {id: "delete-table"});
     var notes = element("ul", {"class": "notes", id: "delete-notes"});
     root.append(
       element("div", {"class": "results"}, [
-        summary, live,
+        summary, live, range,
         element("p", {"class": "legend"}, [
           element("span", {"class": "key line", "aria-hidden": "true"}), " predicted, with a 95% interval ",
-          element("span", {"class": "key dot", "aria-hidden": "true"}), " trained again"
+          element("span", {"class": "key dot", "aria-hidden": "true"}), " trained again ",
+          element("span", {"class": "key out", "aria-hidden": "true"}), " out of range"
         ]),
         panels,
         element("div", {"class": "scroll", role: "region", tabindex: 0, "aria-label": "The numbers, order by order"},
@@ -446,26 +454,33 @@ if (typeof document !== "undefined") (function () {
       });
       children.push(drawn("text", {x: x(0.5), y: H - 4, "class": "x", text: "share deleted"}));
       var line = [], above = [], below = [];
-      curves.forEach(function (c, i) {
+      curves.slice(0, inRange(curves, t)).forEach(function (c, i) {
         var s = i / (POINTS - 1), b = c[t].baseline;
         line.push(x(s) + "," + y(c[t].value - b));
         above.push(x(s) + "," + y(c[t].high - b));
         below.unshift(x(s) + "," + y(c[t].low - b));
       });
+      if (line.length < POINTS) {  // no curve and no interval where they mean nothing
+        var from = x(Math.max(0, line.length - 0.5) / (POINTS - 1));
+        children.push(drawn("rect", {x: from, y: top, width: x(1) - from, height: H - top - bottom, "class": "out"}));
+      }
       children.push(drawn("polygon", {points: above.concat(below).join(" "), "class": "band"}));
       children.push(drawn("polyline", {points: line.join(" "), "class": "curve"}));
-      children.push(drawn("line", {x1: x(share), x2: x(share), y1: y(p.low - p.baseline), y2: y(p.high - p.baseline),
-        "class": "bar"}));
-      children.push(drawn("rect", {x: x(share) - 3.5, y: y(p.change) - 3.5, width: 7, height: 7, "class": "mark"}));
+      if (!p.beyond) {
+        children.push(drawn("line", {x1: x(share), x2: x(share), y1: y(p.low - p.baseline), y2: y(p.high - p.baseline),
+          "class": "bar"}));
+        children.push(drawn("rect", {x: x(share) - 3.5, y: y(p.change) - 3.5, width: 7, height: 7, "class": "mark"}));
+      }
       if (here >= 0) data.shares.forEach(function (s, i) {
         children.push(drawn("circle", {cx: x(s), cy: y(truthAt(here, i, t) - p.baseline), r: 2.6, "class": "truth"}));
       });
-      var words = "Loss on " + p.test + " against the deleted share: " + loss(p.baseline) + " at none, predicted " +
-        loss(p.value) + " at " + Math.round(100 * share) + "%, between " + loss(p.low) + " and " + loss(p.high) +
+      var words = "Loss on " + p.test + " against the deleted share: " + loss(p.baseline) + " at none, " + (p.beyond ?
+        "out of range at " + Math.round(100 * share) + "%" : "predicted " + loss(p.value) + " at " +
+        Math.round(100 * share) + "%, between " + loss(p.low) + " and " + loss(p.high)) +
         (here < 0 ? "." : "; trained again at 100%: " + loss(truthAt(here, S - 1, t)) + ".");
       return element("figure", {}, [
-        element("figcaption", {}, [element("strong", {text: p.test}), loss(p.baseline) + " \u2192 " +
-          loss(p.value)]),
+        element("figcaption", {}, [element("strong", {text: p.test}), p.beyond ? "out of range" :
+          loss(p.baseline) + " \u2192 " + loss(p.value)]),
         drawn("svg", {viewBox: "0 0 " + W + " " + H, role: "img", "aria-label": words}, children)
       ]);
     }
@@ -480,7 +495,7 @@ if (typeof document !== "undefined") (function () {
       for (var r = 1; r <= data.degree; r++) head.push("order " + r);
       table.replaceChildren(
         element("caption", {text: "Losses at " + Math.round(100 * share) + "% deleted, in nats. In brackets: lost " +
-          "in noise; below, what its fit explains."}),
+          "in noise; below, what its fit explains. Out of range: the terms do not add up to a prediction."}),
         element("thead", {}, [element("tr", {}, head.map(function (h) {
           return element("th", {scope: "col", text: h});
         }))]),
@@ -488,8 +503,9 @@ if (typeof document !== "undefined") (function () {
           var real = share === 0 ? p.baseline : at < 0 ? null : truthAt(here, at, t);
           return element("tr", {"data-test": p.test}, [
             element("th", {scope: "row", text: p.test}),
-            cell(loss(p.baseline), p.baseline), cell(loss(p.value), p.value, {"class": "predicted"}),
-            cell(loss(p.low) + " to " + loss(p.high), p.low + " " + p.high),
+            cell(loss(p.baseline), p.baseline),
+            p.beyond ? cell("\u2013", p.value) : cell(loss(p.value), p.value, {"class": "predicted"}),
+            cell(p.beyond ? "out of range" : loss(p.low) + " to " + loss(p.high), p.low + " " + p.high),
             real === null ? cell("\u2013") : cell(loss(real), real, {"class": "real"})
           ].concat(p.terms.map(function (term, r) {
             var text = signed(term) + (r ? " \u00b1 " + loss(p.standardErrors[r]) : "");
@@ -500,10 +516,27 @@ if (typeof document !== "undefined") (function () {
       );
     }
 
+    /* From how many points of the curves on a test is out of range, counted from no deletion. */
+    function inRange(curves, t) {
+      var first = curves.findIndex(function (c) { return c[t].beyond; });
+      return first < 0 ? curves.length : first;
+    }
+
+    /* What cannot be answered, in words; nothing if all can. */
+    function outOfRange(now) {
+      var out = now.filter(function (p) { return p.beyond; });
+      if (!out.length) return "";
+      if (out[0].beyond === "unchecked") return "Out of range: more is deleted here than in any case that was trained " +
+        "again (" + Math.round(100 * model.checked) + "% of the data). Three terms of a series around all of the data say " +
+        "nothing reliable about so different a model, so no prediction is shown. Delete less.";
+      return "Out of range for " + listed(out.map(function (p) { return p.test; })) + ": the 95% interval would reach " +
+        "below zero, and no loss is negative. The terms do not determine the answer, so none is shown. Delete less.";
+    }
+
     function explain(now, here, count) {
       var out = [];  // the warnings of prediction.py, for these eight predictions
       for (var r = 1; r < data.degree; r++) {
-        var without = now.filter(function (p) { return !p.used[r] && p.used[r - 1]; });
+        var without = now.filter(function (p) { return !p.beyond && !p.used[r] && p.used[r - 1]; });
         if (without.length) out.push((r + 1 < data.degree ? "Orders from " + (r + 1) + " on are" : "Order " + (r + 1) +
           " is") + " lost in noise for " + listed(without.map(function (p) { return p.test; })) + ": an error " +
           "larger than what was averaged is expected to be. A shrunk estimate is used; the interval allows for what is " +
@@ -515,7 +548,7 @@ if (typeof document !== "undefined") (function () {
       if (here >= 0) {
         var missed = now.filter(function (p, t) {
           var s = data.shares.findIndex(function (v) { return Math.abs(v - share) < 1e-9; });
-          return s >= 0 && (truthAt(here, s, t) < p.low || truthAt(here, s, t) > p.high);
+          return s >= 0 && !p.beyond && (truthAt(here, s, t) < p.low || truthAt(here, s, t) > p.high);
         }).map(function (p) { return p.test; });
         if (missed.length) out.push("Wrong here: the retrained loss on " + listed(missed) +
           " lies outside the 95% interval.");
@@ -534,8 +567,9 @@ if (typeof document !== "undefined") (function () {
       var moments = model.moments(ticked), now = model.at(moments, share), here = storedCase(), curves = [];
       for (var i = 0; i < POINTS; i++) curves.push(model.at(moments, i / (POINTS - 1)));
       var low = -0.05, high = 0.05;
-      curves.forEach(function (c) {
-        c.forEach(function (p) {
+      curves.forEach(function (c, i) {
+        c.forEach(function (p, t) {
+          if (i >= inRange(curves, t)) return;
           low = Math.min(low, p.low - p.baseline);
           high = Math.max(high, p.high - p.baseline);
         });
@@ -553,15 +587,20 @@ if (typeof document !== "undefined") (function () {
       fill(now, here);
       explain(now, here, moments.deleted);
       sliderText.textContent = Math.round(100 * share) + "%";
-      var most = now.reduce(function (a, b) { return Math.abs(b.change) > Math.abs(a.change) ? b : a; });
+      var inside = now.filter(function (p) { return !p.beyond; }), most = inside.length && inside.reduce(function (a, b) {
+        return Math.abs(b.change) > Math.abs(a.change) ? b : a;
+      });
       var text = !moments.deleted ? "Nothing is deleted. Tick names, or press a button." :
         plural(moments.deleted, "name") + " of " + data.numExamples.toLocaleString("en") + " deleted" +
-        (share < 1 ? " to " + Math.round(100 * share) + "%" : "") + ". The largest change is that of " + most.test +
+        (share < 1 ? " to " + Math.round(100 * share) + "%" : "") + ". " + (!most ? "" : "The largest change " +
+        (inside.length < now.length ? "in range " : "") + "is that of " + most.test +
         ": " + signed(most.change) + " nats, from " + loss(most.baseline) + " to " + loss(most.value) +
-        " (95% interval " + loss(most.low) + " to " + loss(most.high) + "). " + (here >= 0 ?
+        " (95% interval " + loss(most.low) + " to " + loss(most.high) + "). ") + (here >= 0 ?
         "This case was trained again: the dots are its losses." :
         "No retraining is stored for this set; the list of retrained cases has some.");
       summary.textContent = text;
+      var warned = outOfRange(now);
+      if (range.textContent !== warned) range.textContent = warned;  // spoken when it changes
       clearTimeout(speak);  // a reader hears the last of a quick series of changes
       speak = setTimeout(function () { live.textContent = text; }, 700);
     }
