@@ -11,6 +11,7 @@ import numpy as np
 
 from .errors import check_count, check_key
 from .precision import jit
+from .seeds import stream
 
 PADDING = -1  # an empty place in a batch
 TRIES = 4  # examples may be equal, so that one in the place of another shows nothing
@@ -116,7 +117,7 @@ def check_empty_places(batches: np.ndarray, examples: Any, parameters: Any, seen
             finite &= np.isfinite(np.asarray(leaf).reshape(len(leaf), -1)).all(1)
     others = np.setdiff1d(np.unique(batches[batches >= 0]), usual[~present])
     others = others[finite[others]]
-    noise = np.random.default_rng(0)
+    noise = stream("empty places", 0)
     moved = jax.tree.map(lambda p: p + 0.1 * noise.normal(size=p.shape).astype(p.dtype), parameters)
     once = jit(seen)
 

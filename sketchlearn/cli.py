@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     planner.add_argument("--tolerance", type=float, help="recommend the cheapest sketch that reaches this error (nats)")
     planner.set_defaults(run=_plan)
 
-    doctor = commands.add_parser("doctor", help="versions, devices, precision, a self-check")
+    doctor = commands.add_parser("doctor", help="versions, devices, how exact float32 products are, a self-check")
     doctor.set_defaults(run=_doctor)
 
     compared = commands.add_parser("compare", help="all methods beside one another: accuracy and cost (15 minutes)")

@@ -15,7 +15,8 @@ import numpy as np
 PURPOSES = (
     "directions", "orthogonal directions", "pilot directions", "test deletions", "structured test deletions",
     "planned deletions", "regression subsets", "bootstrap", "gradient projection", "layer and loss keys",
-    "probed parameters", "check direction", "custom rule points", "world data",
+    "probed parameters", "check direction", "custom rule points", "world data", "empty places",
+    "precision check",
 )  # fmt: skip
 
 

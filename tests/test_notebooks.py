@@ -1,15 +1,28 @@
 """Guards that keep the comparison of notebooks meaningful: nbval skips a cell that was never executed."""
 
 import ast
+import importlib.util
 import json
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IMAGES = {"image/svg+xml", "image/png", "image/jpeg"}
+
+
+def tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+installing = tool("install_cell")
 
 
 def code_cells(path):
@@ -25,8 +38,91 @@ def test_every_notebook_is_a_page_of_the_book():
     assert [p.stem for p in NOTEBOOKS if f"notebooks/{p.stem}\n" not in toc + "\n"] == []
 
 
+def test_nothing_says_to_install_the_package_by_its_bare_name():
+    """It is on no index: what somebody publishes there under that name would be another program."""
+    texts = [*NOTEBOOKS, *ROOT.glob("*.md"), *ROOT.glob("*.yml"), ROOT / "Makefile", ROOT / "requirements.lock"]
+    texts += [p for p in (ROOT / "binder").rglob("*") if p.is_file()]
+    for folder in ("book", "tools", "sketchlearn", "benchmarks", ".github", ".ci"):
+        texts += [p for p in (ROOT / folder).rglob("*") if p.suffix in (".md", ".py", ".yml", ".toml", ".txt", "")]
+    read = {p: p.read_text(encoding="utf-8") for p in texts if p.is_file()}
+    assert sum("pip install" in text or "pip --" in text for text in read.values()) > 12, "there are such commands"
+    assert {p: found for p, text in read.items() if (found := installing.bare_installs(text))} == {}
+    for path in (ROOT / "binder").iterdir():  # requirements.txt, environment.yml: names without a command
+        assert not re.search(r"^\s*-?\s*sketchlearn\b", path.read_text(encoding="utf-8"), re.MULTILINE), path
+
+
+@pytest.mark.parametrize(
+    ("command", "bare"),
+    [
+        ("%pip install --quiet sketchlearn", True),
+        ('    "    %pip install sketchlearn\\n",', True),
+        ("python -m pip install -U 'sketchlearn[dev]>=0.1' numpy", True),
+        ("uv add sketchlearn", True),
+        ("conda install -c forge sketchlearn", True),
+        ("`pip install -e .` first; `sketchlearn doctor` then", False),
+        ("pip install git+https://example.org/someone/sketchlearn", False),
+        ('pip install "sketchlearn @ git+https://example.org/someone/sketchlearn"', False),
+        ("pip install ./sketchlearn  # or sketchlearn/", False),
+    ],
+)
+def test_a_bare_name_is_told_from_an_address(command, bare):
+    assert bool(installing.bare_installs(command)) is bare
+
+
+def run_install_cell(address, folder, monkeypatch):
+    """What the cell passes to %pip where the package is missing."""
+    asked = []
+
+    class Shell:
+        def run_line_magic(self, name, line, *_):
+            asked.append((name, line.format(**names)))
+
+    names = {"get_ipython": Shell}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.chdir(folder)
+    exec(TransformerManager().transform_cell(installing.install_cell(address)), names)
+    return asked
+
+
+def test_a_notebook_in_a_checkout_installs_the_checkout(monkeypatch):
+    for address in ("", "https://example.org/someone/sketchlearn"):
+        assert run_install_cell(address, ROOT / "notebooks", monkeypatch) == [("pip", "install --quiet ..")]
+
+
+def test_a_notebook_by_itself_installs_from_the_address_of_the_repository(monkeypatch, tmp_path):
+    address = "https://example.org/someone/sketchlearn"
+    assert run_install_cell(address, tmp_path, monkeypatch) == [("pip", f"install --quiet git+{address}")]
+
+
+def test_a_notebook_that_knows_no_address_says_so_and_installs_nothing(monkeypatch, tmp_path):
+    with pytest.raises(ModuleNotFoundError, match="knows no address to install it from"):
+        run_install_cell("", tmp_path, monkeypatch)
+
+
+def test_the_install_cell_does_nothing_where_the_package_is():
+    exec(TransformerManager().transform_cell(installing.install_cell("")), {})
+
+
+def test_writing_the_install_cell_changes_nothing_else():
+    path = NOTEBOOKS[0]
+    text = path.read_text(encoding="utf-8")
+    other = installing.with_cell(text, "import importlib.util")
+    assert other != text
+    assert installing.with_cell(other, installing.install_cell(installing.repository())) == text
+    before, after = (nbformat.reads(t, as_version=4) for t in (text, other))
+    assert before.cells[1].source != after.cells[1].source
+    after.cells[1].source = before.cells[1].source
+    assert after == before
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 class TestNotebook:
+    def test_begins_by_installing_what_the_configuration_says(self, path):
+        first = code_cells(path)[0]
+        assert first.source == installing.install_cell(installing.repository())
+        assert first.outputs == []
+        assert first.metadata.tags == ["remove-cell"]
+
     def test_is_valid_and_names_the_plain_kernel(self, path):
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)

@@ -4,8 +4,9 @@
 
 For every page: no request leaves the book, no console error, nothing missing; every internal link and anchor
 resolves; no serious or critical finding of axe-core in light and in dark (``axe.min.js`` is in the npm package
-``axe-core``: ``npm pack axe-core``); no horizontal scrolling in a window of 360 pixels. Prints what is wrong and
-exits with 1 if anything is. Needs Chromium and ``pip install playwright``, as screenshots.py does.
+``axe-core``: ``npm pack axe-core``); no horizontal scrolling in a window of 360 pixels; the tags and commands that
+``check_tags.py`` looks at. Prints what is wrong and exits with 1 if anything is. Needs Chromium and ``pip install
+playwright``, as screenshots.py does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
+from check_tags import faults as wrong_tags
 from screenshots import browser, served
 
 GRAVE = ("serious", "critical")
@@ -113,7 +115,7 @@ def main() -> int:
     parser.add_argument("--axe", type=Path, help="axe.min.js; accessibility is not checked without it")
     args = parser.parse_args()
     every = sorted(p for p in args.root.rglob("*.html") if "_static" not in p.parts)
-    links = broken_links(args.root, every)
+    links, tags = broken_links(args.root, every), wrong_tags(args.root)
     names = args.pages or [p.relative_to(args.root).as_posix() for p in every]
     axe = args.axe.read_text(encoding="utf-8") if args.axe else None
     count = 0
@@ -124,7 +126,7 @@ def main() -> int:
             "narrow": chromium.new_context(viewport={"width": 360, "height": 740}, color_scheme="light"),
         }
         for name in names:
-            faults = set(links.get(name, []))
+            faults = {*links.get(name, []), *tags.get(name, [])}
             for kind, context in contexts.items():
                 page = opened(context, base, name, faults)
                 if kind == "narrow":

@@ -10,7 +10,9 @@ Set it when there is a public address, and run this again. Only the source of th
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -31,6 +33,20 @@ if importlib.util.find_spec("sketchlearn") is None:  # on Colab, for instance
         )
     source = ".." if in_checkout else "git+" + repository
     %pip install --quiet {{source}}"""
+
+
+COMMAND = re.compile(r"\b(?:pip3?|pipx|uv|conda|mamba|poetry)\b[^\n`#;&|]*?\b(?:install|add)\b([^\n`#;&|]*)")
+BARE = re.compile(r"sketchlearn(\[[\w,-]*\])?([=<>~!].*)?")
+
+
+def bare_installs(text: str) -> list[str]:
+    """The commands in a text that would install the package by its name, from an index that does not have it."""
+    found = []
+    for command in COMMAND.finditer(text):
+        words = [word.strip("\"'\\,.)") for word in command[1].replace("\\n", " ").split()]
+        if any(BARE.fullmatch(word) and after != "@" for word, after in itertools.pairwise([*words, ""])):
+            found.append(command[0])
+    return found
 
 
 def repository() -> str:

@@ -479,8 +479,8 @@ if (typeof document !== "undefined") (function () {
         Math.round(100 * share) + "%, between " + loss(p.low) + " and " + loss(p.high)) +
         (here < 0 ? "." : "; trained again at 100%: " + loss(truthAt(here, S - 1, t)) + ".");
       return element("figure", {}, [
-        element("figcaption", {}, [element("strong", {text: p.test}), loss(p.baseline) + " \u2192 " +
-          (p.beyond ? "out of range" : loss(p.value))]),
+        element("figcaption", {}, [element("strong", {text: p.test}), p.beyond ? "out of range" :
+          loss(p.baseline) + " \u2192 " + loss(p.value)]),
         drawn("svg", {viewBox: "0 0 " + W + " " + H, role: "img", "aria-label": words}, children)
       ]);
     }
@@ -536,7 +536,7 @@ if (typeof document !== "undefined") (function () {
     function explain(now, here, count) {
       var out = [];  // the warnings of prediction.py, for these eight predictions
       for (var r = 1; r < data.degree; r++) {
-        var without = now.filter(function (p) { return !p.used[r] && p.used[r - 1]; });
+        var without = now.filter(function (p) { return !p.beyond && !p.used[r] && p.used[r - 1]; });
         if (without.length) out.push((r + 1 < data.degree ? "Orders from " + (r + 1) + " on are" : "Order " + (r + 1) +
           " is") + " lost in noise for " + listed(without.map(function (p) { return p.test; })) + ": an error " +
           "larger than what was averaged is expected to be. A shrunk estimate is used; the interval allows for what is " +
