@@ -19,6 +19,7 @@ ROWS = {
         "precision",
         "checkpointing",
         "meshes",
+        "updating",
     },
     2: {"taylor", "models", "networks", "problem", "pricing"},
     3: {"microgpt", "reference", "running", "failures", "recipes", "worlds"},
