@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _jax_compat as compat
+from .algebra import narrow, wide
 from .emptied import WAYS, emptying
 from .errors import FlatQuery, FlatTraining, check_count, check_degree, check_dtype, check_finite
 from .flatness import CONNECT, SMOOTH_QUERY, SMOOTH_TRAINING
@@ -32,7 +33,12 @@ TITLES = {
     "emptied batch": "A deletion empties a batch",
     "no number": "It returns something that is no floating-point number",
     "no rule": "Operations without a Taylor rule",
+    "no rule in query": "Operations of the training loss, as a query, without a Taylor rule",
+    "cannot be run": "It fails when it is run",
     "not finite": "Not finite",
+    "stand-in differs": "Stand-ins that differ from their functions",
+    "rule differs": "Custom derivatives that differ from their functions",
+    "16 bits": "Numbers of 16 bits",
     "narrowing cast": "Digits are dropped",
     "epsilon outside a root": "Epsilons outside roots",
     "unseen examples": "Examples that no step sees",
@@ -41,9 +47,9 @@ TITLES = {
     "stop_gradient": "stop_gradient",
 }
 BLOCKING = (
-    "cannot be traced", "two traces differ", "no dependence", "flat query", "emptied batch", "no number", "no rule",
-    "not finite",
-)  # fmt: skip
+    *("cannot be traced", "two traces differ", "no dependence", "flat query", "emptied batch", "no number", "no rule"),
+    *("cannot be run", "not finite", "stand-in differs"),
+)
 FIXES = {
     "cannot be traced": "write it in jax.numpy, without float(w), numpy functions or a Python `if` on what depends on "
     "the weights, and let it accept weights of that shape and dtype",
@@ -54,7 +60,17 @@ FIXES = {
     "no number": "return parameters alone; step counters and keys have no Taylor coefficients, and of complex "
     "numbers real and imaginary part are two arrays",
     "no rule": "write that step with other operations",
+    "no rule in query": "nothing, unless you predict this loss: then as for an operation of training. Stability is "
+    "measured with the squared norm of what training returns",
     "not finite": "mend the run before it is sketched",
+    "cannot be run": "see that it runs by itself, train(jnp.ones(n)) and jax.jit(train)(jnp.ones(n))",
+    "stand-in differs": "give sketchlearn.taylor.stand_in the same values in plain JAX",
+    "rule differs": "decide which is meant: the series follows the derivative rule, retraining the function's values. "
+    "To predict retraining, give the values in plain JAX, sketchlearn.taylor.stand_in(function, plain); the gradients "
+    "that training takes go on to use the rule. (Values with jumps, as those of rounding, have slope zero between "
+    "them, and no series sees the jumps.)",
+    "16 bits": "nothing, if effects of that size are all you ask for: coefficients are computed in float32, but a "
+    'retrained model is rounded to 16 bits itself. Otherwise keep them in float32, Recipe(..., dtype="float32")',
     "narrowing cast": "give the layer the dtype of the weights (param_dtype=..., dtype=...), or run all in the narrow "
     "type; what is computed there is no more exact than it",
     "epsilon outside a root": "put it inside, sqrt(x + eps**2), as optax.adam(eps=0.0, eps_root=...) and "
@@ -156,9 +172,12 @@ def check(
 
     The program is traced, not run: that finds what has no Taylor rule, what is piecewise, what drops digits, and
     epsilons outside roots, each with its line. Flat operations (a sign, an argmax), through which no series passes, are
-    told apart from other piecewise ones, and so are queries that depend on the parameters through them alone.
-    A :class:`Recipe` is then run for a few steps, to see that it is finite, how many decisions lie exactly on a kink,
-    and how fast its orders grow.
+    told apart from other piecewise ones, and so are queries that depend on the parameters through them alone. A
+    function with a derivative rule of its own (``jax.custom_jvp``) is evaluated at random points: where the rule is not
+    the derivative of the values (a reversed, straight-through or surrogate gradient), the series follows the rule and
+    retraining the values, and the report shows both numbers. Whatever fails in the program is reported, not raised. A
+    :class:`Recipe` is then run for a few steps, to see that it is finite, how many decisions lie exactly on a kink, and
+    how fast its orders grow.
 
     Args:
         train: weights (n,) -> parameters.
@@ -191,32 +210,30 @@ def check(
         raise TypeError(f"query must be a function of the trained parameters, got {type(query).__name__}.")
     try:
         remarks, outputs = survey(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
+        differs = _differs(train, weights)
     except Exception as error:  # whatever the user's program raises is what there is to report
-        text = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-        return CheckReport((Finding("cannot be traced", "", text, FIXES["cannot be traced"]),), None, None, 0)
+        return CheckReport((_plain("cannot be traced", _said(error)),), None, None, 0)
     flat = _flat(train, weights, remarks, outputs)
     findings = _without_flat([_from_remark(r) for r in remarks], flat) + _of_outputs(outputs, flat)
     if text := emptying(train, Examples(len(weights)) if space is None else space):
         findings.append(_plain("emptied batch", text))
-    if _differs(train, weights):
+    if differs:
         findings.append(_plain("two traces differ", "traced twice, it gave two programs"))
     if hasattr(train, "batches"):
         unseen = np.setdiff1d(np.arange(len(weights)), train.batches)
         if len(unseen):
             findings.append(_plain("unseen examples", f"{len(unseen)} of {len(weights)}, the first is {unseen[0]}"))
     report = CheckReport(tuple(findings), None, None, sum(s.size for s, _ in _pairs(outputs)))
-    if query is not None and report.ok:
-        parameters = shapes_of(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
-        check_query(query, parameters)
-        found = dependence(query, parameters)
-        if not any(found.reached):
-            where = f"through {named(found.through)} only" if found.through else "not at all: it is a constant"
-            report = dataclasses.replace(
-                report, findings=(*findings, _plain("flat query", f"it depends on the parameters {where}"))
-            )
     short = train.shortened(steps) if hasattr(train, "shortened") else train
+    measured: Callable = _squared_norm
+    if report.ok:
+        measured, found = _of_query(short, query, weights)
+        report = dataclasses.replace(report, findings=(*report.findings, *found))
     if report.ok and (stability or (stability is None and hasattr(train, "shortened"))):
-        report = _after_running(report, short, weights, query, degree, num_directions)
+        try:
+            report = _after_running(report, short, weights, measured, degree, num_directions)
+        except Exception as error:  # as above
+            report = dataclasses.replace(report, findings=(*report.findings, _plain("cannot be run", _said(error))))
     order = list(TITLES)
     findings = sorted(report.findings, key=lambda f: order.index(f.kind))
     return dataclasses.replace(report, findings=tuple(findings), steps=getattr(short, "num_steps", None))
@@ -234,6 +251,33 @@ def _weights(train: Callable, weights: Any) -> jax.Array:
         raise TypeError(f"weights must be n or floating of shape (n,), got {weights.dtype} of shape {weights.shape}.")
     check_finite("weights", weights)
     return weights
+
+
+def _said(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def _of_query(train: Callable, query: Callable | None, weights: Any) -> tuple[Callable, list[Finding]]:
+    """The query to measure stability with, and what there is to say about it."""
+    trained = shapes_of(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
+    own = _query(train) if query is None else query
+    try:
+        answer = check_query(own, trained)
+        remarks, _ = survey(own, trained)
+    except Exception as error:
+        return own, [_plain("cannot be traced", f"the query: {_said(error)}")]
+    found = [_from_remark(r) for r in remarks if r.kind in ("no rule", "rule differs", "stand-in differs")]
+    if query is None:
+        found = [dataclasses.replace(f, kind="no rule in query") if f.kind == "no rule" else f for f in found]
+    if narrow(answer.dtype):
+        found.append(_plain("16 bits", f"the query returns {answer.dtype}"))
+    owed = dependence(own, trained)
+    if query is not None and not any(owed.reached):
+        where = f"through {named(owed.through)} only" if owed.through else "not at all: it is a constant"
+        found.append(_plain("flat query", f"it depends on the parameters {where}"))
+    refused = any(f.kind == "no rule in query" for f in found)
+    return _squared_norm if refused else own, found
 
 
 def _plain(kind: str, message: str) -> Finding:
@@ -272,6 +316,10 @@ def _of_outputs(outputs: Any, flat: tuple[Flat, ...]) -> list[Finding]:
     pairs = _pairs(outputs)
     integers = [s for s, _ in pairs if not jnp.issubdtype(s.dtype, jnp.floating)]
     findings = [_plain("no number", f"an array of dtype {s.dtype} and shape {s.shape}") for s in integers]
+    if any(narrow(s.dtype) for s, _ in pairs):
+        count = sum(s.size for s, _ in pairs if narrow(s.dtype))
+        kinds = ", ".join(sorted({str(s.dtype) for s, _ in pairs if narrow(s.dtype)}))
+        findings.append(_plain("16 bits", f"{count} of the numbers that training returns are {kinds}"))
     if any(depends for _, depends in pairs):
         return findings + [_from_remark(Remark("flat operation", f.site, f.line, "")) for f in flat]
     if flat:
@@ -303,7 +351,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _after_running(
-    report: CheckReport, short: Any, weights: Any, query: Callable | None, degree: int, num_directions: int
+    report: CheckReport, short: Any, weights: Any, query: Callable, degree: int, num_directions: int
 ) -> CheckReport:
     failure = short.first_failure(weights) if hasattr(short, "first_failure") else None
     if failure is not None:
@@ -312,7 +360,7 @@ def _after_running(
     try:
         profile = stability_profile(
             lambda w: short(jnp.asarray(w, weights.dtype)),
-            _query(short) if query is None else query,
+            query,
             degree,
             num_directions,
             Examples(len(weights)),
@@ -357,4 +405,8 @@ def _query(train: Any) -> Callable:
     if hasattr(train, "query") and hasattr(train, "examples"):
         first = train.batches[0][train.batches[0] >= 0]
         return train.query(jax.tree.map(lambda x: x[first], train.examples))
-    return lambda out: sum((jnp.sum(x**2) for x in jax.tree.leaves(out)), start=jnp.zeros(()))
+    return _squared_norm
+
+
+def _squared_norm(out: Any) -> Any:
+    return sum((jnp.sum(x.astype(wide(x.dtype)) ** 2) for x in jax.tree.leaves(out)), start=jnp.zeros(()))

@@ -22,6 +22,7 @@ from .failures import Failure, first_failure, vanishing
 from .networks import network, same_structure
 from .precision import converted, floating, in_full_precision, jit, wider, widest
 from .seeds import jax_key
+from .updating import updated
 
 REDUCTIONS = ("mean", "sum", "weighted mean")
 
@@ -71,7 +72,8 @@ class Recipe:
     Args:
         model: an ``nnx.Module`` or ``linen.Module`` (as it is for training), a function ``(parameters, inputs) ->
             outputs``, or None for a loss of the parameters themselves.
-        optimizer: any Optax transformation (those with a line search are given the loss). Keep epsilons inside roots:
+        optimizer: any Optax transformation (those that want the loss beside its gradient are given it:
+            line searches, ``optax.contrib.sam``, Sophia). Keep epsilons inside roots:
             ``optax.adam(lr, eps=0.0, eps_root=1e-8)``.
         loss: ``loss(model, examples) -> (B,)``, the loss of each example in a batch, not their mean. It may also
             have arguments called ``key``, one random key a step (for augmentation), ``weights``, (B,), those of the
@@ -223,8 +225,10 @@ class Recipe:
             return total, state()
 
         (value, state), gradient = jax.value_and_grad(objective, has_aux=True)(carry.parameters)
-        extra = {"value": value, "grad": gradient, "value_fn": lambda p: objective(p)[0]}  # what line searches ask for
-        updates, optimizer_state = self.optimizer.update(gradient, carry.optimizer_state, carry.parameters, **extra)
+        parameters, state_of = carry.parameters, carry.optimizer_state
+        updates, optimizer_state = updated(
+            self.optimizer, gradient, state_of, parameters, value, lambda p: objective(p)[0]
+        )
         parameters, d = optax.apply_updates(carry.parameters, updates), self.averaging
         averaged = None if d is None else jax.tree.map(lambda a, p: d * a + (1 - d) * p, carry.averaged, parameters)
         return Carry(parameters, state, optimizer_state, averaged), None

@@ -20,6 +20,7 @@ ROWS = {
         "batches",
         "checkpointing",
         "meshes",
+        "updating",
     },
     2: {"taylor", "flatness", "emptied", "models", "networks", "problem", "pricing"},
     3: {"microgpt", "reference", "running", "failures", "recipes", "worlds"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _jax_compat as compat
+from .._jax_custom import call_of
 from ..algebra import Algebra, Jet, Series
 from ..errors import UnsupportedPrimitive
+from .compared import Met, findings, met
 from .interpreter import Context
 
 LIBRARIES = ("site-packages", "dist-packages", "sketchlearn")  # lines in there are not the user's own
@@ -23,7 +26,8 @@ class Remark(NamedTuple):
     """Something about one equation that the weights reach.
 
     Attributes:
-        kind: ``"no rule"``, ``"kink"``, ``"narrowing cast"``, ``"epsilon outside a root"`` or ``"stop_gradient"``.
+        kind: ``"no rule"``, ``"kink"``, ``"narrowing cast"``, ``"epsilon outside a root"``, ``"stop_gradient"``,
+            ``"rule differs"`` or ``"stand-in differs"``.
         site: ``primitive at file:line (function)``, as in ``piecewise_report``.
         line: the innermost line of the user's own, "" where it cannot be told.
         text: what was found.
@@ -43,11 +47,12 @@ class Survey(Context):
         self.remarks = remarks
         self._roots: dict[int, Any] = {}  # the jets that are roots, by identity (kept alive by being here)
         self.line = ""  # the user's own line around a sub-program, for equations that have none
+        self.calls: dict[tuple, Met] = {}  # of functions with derivative rules of their own
 
     def inner(self, order: int, algebra: Algebra | None = None, counted: bool = True, place: str = "") -> Context:
         """The same survey of a sub-program."""
         found = Survey(self.remarks, order, self.algebra if algebra is None else algebra, place or self.place)
-        found.line = self.line
+        found.line, found.calls = self.line, self.calls
         return found
 
     def note(self, eqn: Any, kind: str, text: str) -> None:
@@ -87,6 +92,12 @@ class Survey(Context):
         name, x = eqn.primitive.name, inputs[0]
         if name == "stop_gradient":
             self.note(eqn, "stop_gradient", "")
+        if name in ("custom_jvp_call", "custom_vjp_call"):
+            call = call_of(eqn.params)
+            if not re.search(r"[/\\]jax[/\\]_src[/\\]", call.place):
+                key = (call.name, call.place, tuple(map(id, call.rules[:3])), tuple(str(v.aval) for v in eqn.invars))
+                site = f"{name} at {self.where(eqn)}"
+                self.calls.setdefault(key, met(eqn, inputs, site, compat.users_line(eqn, LIBRARIES) or self.line))
         if name == "convert_element_type":
             old, new = jnp.result_type(x.primal), eqn.params["new_dtype"]
             if all(jnp.issubdtype(d, jnp.floating) for d in (old, new)) and jnp.finfo(new).bits < jnp.finfo(old).bits:
@@ -112,6 +123,7 @@ def survey(f: Callable, point: Any) -> tuple[list[Remark], Any]:
         and dtype, whether it depends on the point).
     """
     remarks: dict[tuple, Remark] = {}
+    calls: dict[tuple, Met] = {}
     found: list[Any] = []
     tree: Any = None
 
@@ -119,7 +131,9 @@ def survey(f: Callable, point: Any) -> tuple[list[Remark], Any]:
         nonlocal tree
         program = compat.trace(f, p)
         leaves = [Jet(x, ()) for x in jax.tree.leaves(p)]
-        out = Survey(remarks).evaluate(program.jaxpr, program.consts, leaves)
+        looking = Survey(remarks)
+        looking.calls = calls
+        out = looking.evaluate(program.jaxpr, program.consts, leaves)
         tree = program.out_tree
         shapes = [v.aval for v in program.jaxpr.outvars]
         found.extend(
@@ -127,4 +141,7 @@ def survey(f: Callable, point: Any) -> tuple[list[Remark], Any]:
         )
 
     jax.eval_shape(run, point)
+    for call in calls.values():  # these few functions are evaluated, at numbers of the right shape
+        if fault := findings(call):
+            remarks.setdefault((*fault, call.site), Remark(fault[0], call.site, call.line, fault[1]))
     return list(remarks.values()), tree.unflatten(found)
