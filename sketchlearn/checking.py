@@ -17,7 +17,7 @@ from .emptied import WAYS, emptying
 from .errors import FlatQuery, FlatTraining, check_count, check_degree, check_dtype, check_finite
 from .flatness import CONNECT, SMOOTH_QUERY, SMOOTH_TRAINING
 from .precision import shapes_of
-from .running import check_query
+from .running import check_query, full_weights
 from .seeds import jax_key
 from .spaces import Examples, Space
 from .stability import StabilityProfile, stability_profile
@@ -206,6 +206,8 @@ def check(
     if not callable(train):
         raise TypeError(f"train must be a function of the weights, got {type(train).__name__}.")
     weights = _weights(train, weights)
+    if space is not None and full_weights(space).shape != weights.shape:
+        raise ValueError(f"the space must be of {len(weights)} examples, as the weights are, got {space!r}.")
     if query is not None and not callable(query):
         raise TypeError(f"query must be a function of the trained parameters, got {type(query).__name__}.")
     try:

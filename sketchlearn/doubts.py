@@ -86,9 +86,8 @@ def _blind(seen: Measured, at: np.ndarray, where: np.ndarray) -> str:
     """
     coefficients, ends = seen.alone.coefficients, np.abs(seen.alone.ends[:, 0])  # type: ignore[union-attr]
     series = np.abs(coefficients).sum(1)  # (q, Q)
-    flat = (
-        (series <= BLIND * ends) & (ends > ROUNDING * np.abs(seen.baseline.reshape(-1))) & seen.coefficients.any((0, 1))
-    )
+    moved = (ends > ROUNDING * np.abs(seen.baseline.reshape(-1))) & seen.coefficients.any((0, 1))
+    flat = moved & (series <= BLIND * ends)
     among = ((at != 0) & ((at != 0).sum(1) > 1)[:, None]).astype(float) @ flat > 0
     if not among.any():
         return ""

@@ -24,11 +24,12 @@ WAYS = (
 
 def weighted_mean_batches(train: Any) -> np.ndarray | None:
     """The batches (T, B) of a run whose steps divide by the sum of the weights, as a recipe's may; else None."""
-    owner = train if hasattr(train, "batches") else getattr(train, "__self__", None)
-    batches = getattr(owner, "batches", None)
-    if batches is None or getattr(owner, "reduction", None) != "weighted mean":
-        return None
-    return np.asarray(batches)
+    # itself, of a method its object, and what jax.jit or functools.partial wraps
+    for owner in (train, *(getattr(train, name, None) for name in ("__self__", "__wrapped__", "func"))):
+        batches = getattr(owner, "batches", None)
+        if batches is not None and getattr(owner, "reduction", None) == "weighted mean":
+            return np.asarray(batches)
+    return None
 
 
 def check_emptying(train: Any, space: Space) -> None:

@@ -335,6 +335,28 @@ def test_a_program_of_one_s_own_is_sketched_and_asked(tmp_path, capsys, monkeypa
     assert json.loads(out)["value"] == pytest.approx(64.0, rel=1e-4)  # 80 equations for 78 unknowns, in float32
 
 
+def test_a_flat_query_is_refused_and_an_unknown_error_is_null_in_json(tmp_path, capsys, monkeypatch):
+    (tmp_path / "my_flat_queries.py").write_text(
+        "import jax.numpy as jnp\n"
+        "def train(w):\n    return jnp.sum(w) ** 2\n"
+        "def large(p):\n    return jnp.where(p > 100, 1.0, 0.0)\n"
+        "def both(p):\n    return jnp.stack([p, large(p)])\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    program = ["--train", "my_flat_queries:train", *SMALL]
+    code, _, err = run(capsys, "sketch", tmp_path / "s", *program, "--degree", "1", "--directions", "4")
+    assert code == 0, err
+    asked = ["predict", tmp_path / "s", *program, "--delete", "0", "--query"]
+    code, _, err = run(capsys, *asked, "my_flat_queries:large")
+    assert code == 1
+    assert "only through > at my_flat_queries.py:5" in err
+    code, out, err = run(capsys, *asked, "my_flat_queries:both")
+    assert code == 0, err
+    report = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert [ends[1] for ends in report["interval"]] == [None, None]
+    assert all(ends[0] is not None for ends in report["interval"])
+
+
 BAD_QUESTIONS = {
     "no such example": (["--delete", "0,12"], "names example 12, but there are 5"),
     "negative": (["--delete=-3"], "counted from 0, got '-3'"),

@@ -72,6 +72,7 @@ def test_the_series_is_blind_where_retraining_moves():
 
 BLIND = {
     "gradient": lambda run: sl.gradient(run, norm, SPACE),
+    "gradient of a jitted run": lambda run: sl.gradient(jax.jit(run), norm, SPACE),
     "gradient of a method": lambda run: sl.gradient(run.train_checkpointed, norm, SPACE),
     "plan": lambda run: sl.plan(run, SPACE, norm, progress=False),
     "stability": lambda run: sl.stability_profile(run, norm, 2, 2, progress=False),
@@ -118,3 +119,7 @@ def test_a_check_reports_batches_that_a_deletion_empties():
     pool = sl.check(run, space=sl.Candidates([0, 1], N), degree=1, num_directions=1)
     assert "emptied batch" not in {f.kind for f in pool.findings}
     assert pool.ok
+    with pytest.raises(ValueError, match=r"must be of 5 examples, .* got Examples\(4\)"):
+        sl.check(run, space=sl.Examples(4))
+    with pytest.raises(TypeError, match="space must be"):
+        sl.check(run, space=4)

@@ -195,6 +195,26 @@ def test_an_additive_sketch_knows_flat_outputs_where_it_has_retrained_and_nowher
         made.predict(accuracy, [0, 3])
 
 
+def test_a_coordinate_that_acts_by_a_jump_alone_is_unknown_among_others():
+    def own_means(w):  # two batches: the weight of the first, a single example's, cancels in its mean
+        size = jnp.array([w[0], w[1] + w[2] + w[3] + w[4]])
+        total = jnp.array([3 * w[0], w[1] + 2 * w[2] + 4 * w[3] + w[4]])
+        return total / jnp.where(size == 0, 1, size)
+
+    made = sl.sketch(own_means, SPACE, 1, 4, progress=False, additive=True)
+    found = made.predict(jnp.sum, [[0], [0, 1], [1, 2]])
+    np.testing.assert_array_equal(np.isnan(found.standard_error), [False, True, False])
+    assert found.change[0] == pytest.approx(-3)  # retrained
+    assert "coordinates 0 have a series of zero" in found.warnings[-1]
+
+
+def test_an_evaluation_refuses_a_flat_query_before_it_retrains(made):
+    bank = sl.RetrainBank(None, train, {}, SPACE)
+    with pytest.raises(ValueError, match=r"argmax at test_flatness\.py"):
+        sl.evaluate({"sketch": made}, bank, accuracy, {"single": np.eye(N, dtype=bool)})
+    assert len(bank) == 0
+
+
 @pytest.fixture(scope="module")
 def problem():
     with jax.enable_x64(True):
