@@ -185,7 +185,9 @@ def test_an_ensemble_of_lbfgs_fits_has_the_derivatives_of_the_implicit_function(
 
     def exact(weights):
         def fit(penalty):
-            return jnp.linalg.solve(inputs.T @ (weights[:, None] * inputs) + penalty * jnp.eye(3), inputs.T @ (weights * targets))
+            return jnp.linalg.solve(
+                inputs.T @ (weights[:, None] * inputs) + penalty * jnp.eye(3), inputs.T @ (weights * targets)
+            )
 
         return jnp.stack([fit(p) for p in penalties])
 

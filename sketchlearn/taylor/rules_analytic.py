@@ -92,6 +92,7 @@ def _atan2_difference(y: Jet, x: Jet) -> tuple:
 
 register("atan2", "analytic", _atan2)
 
+
 def _of_last(family: Callable) -> Any:
     """A function of (parameter, x) whose parameter is held."""
 
@@ -110,16 +111,24 @@ register("polygamma", "analytic", _of_last(polygamma), "in its second argument")
 
 INCOMPLETE = "the incomplete gamma and beta functions have no rule. "
 for _name in ("igamma", "igammac"):
-    refuse(_name, INCOMPLETE + "For a whole a write igammac(a, x) = exp(-x) * sum(x**j / j!, j < a), for a = 1/2 erfc(sqrt(x))")
+    refuse(
+        _name,
+        INCOMPLETE + "For a whole a write igammac(a, x) = exp(-x) * sum(x**j / j!, j < a), for a = 1/2 erfc(sqrt(x))",
+    )
 for _name in ("igamma_grad_a", "regularized_incomplete_beta"):
-    refuse(_name, INCOMPLETE + "Integrate the density by a quadrature (jnp.trapezoid), or give jax.custom_jvp its derivative")
+    refuse(
+        _name,
+        INCOMPLETE + "Integrate the density by a quadrature (jnp.trapezoid), or give jax.custom_jvp its derivative",
+    )
 refuse(
     "random_gamma",
     "a gamma variable depends on its shape through which draws were accepted. Hold the shapes of jax.random.gamma, beta, "
     "dirichlet and t constant and let scales vary: jax.random.gamma(key, 2.0) * scale",
 )
 for _name in ("bessel_i0e", "bessel_i1e"):
-    refuse(_name, "Bessel functions have no rule. Write the integral: mean over t in [0, π] of exp(x (cos t - 1)) (cos t)")
+    refuse(
+        _name, "Bessel functions have no rule. Write the integral: mean over t in [0, π] of exp(x (cos t - 1)) (cos t)"
+    )
 for _name in ("bitcast_convert_type", "nextafter", "shift_left", "shift_right_logical"):
     refuse(_name, "it acts on the bits of a number and has no derivative")
 for _name in ("pure_callback", "io_callback"):

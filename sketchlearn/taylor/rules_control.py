@@ -265,7 +265,10 @@ def _custom_jvp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
             return out
         # The body may be a constant where its rule has a slope (a straight-through estimate, sinc at 0): NaN, not wrong.
         ruled = _ruled(ctx, eqn, inputs)
-        return [Jet(o, ((o * jnp.nan,) * 2,)) if moves and not _is_jet(o) else o for o, moves in zip(out, ruled, strict=True)]
+        return [
+            Jet(o, ((o * jnp.nan,) * 2,)) if moves and not _is_jet(o) else o
+            for o, moves in zip(out, ruled, strict=True)
+        ]
     return through_jvp(ctx, eqn, inputs)
 
 
