@@ -92,9 +92,9 @@ def test_every_primitive_without_a_rule_is_listed_not_only_the_first():
         return x
 
     backwards_only.defvjp(lambda x: (x, None), lambda _, g: (g,))
-    report = sl.check(lambda w: jax.jit(backwards_only)(lax.nextafter(w, 2.0)) + lax.lgamma(w), N)
+    report = sl.check(lambda w: jax.jit(backwards_only)(lax.nextafter(w, 2.0)) + lax.bessel_i0e(w), N)
     messages = " ".join(f.message for f in of_kind(report, "no rule"))
-    assert all(name in messages for name in ("nextafter", "lgamma", "backwards_only"))
+    assert all(name in messages for name in ("nextafter", "bessel_i0e", "backwards_only"))
     assert all("test_checking.py" in f.where for f in of_kind(report, "no rule"))
 
 

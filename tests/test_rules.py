@@ -34,6 +34,10 @@ ONE_VERSION = {
 }
 
 
+# Met under an outer vmap(axis_name=...) only, which test_collectives.py is about.
+ELSEWHERE = {"all_gather", "all_to_all", "ppermute", "reduce_scatter"}
+
+
 class Case(NamedTuple):
     """A function of a pytree of float64 arrays, and a point at which it is analytic.
 
@@ -68,7 +72,9 @@ PAIR = {"a": v(0.3, -0.7, 1.1), "b": v(0.9, 1.6, -0.5)}
 MATRIX = v(0.3, -0.7, 1.1, 0.8, 0.2, -0.4).reshape(2, 3)
 IMAGE = np.sin(np.arange(32.0)).reshape(1, 4, 4, 2)
 SQUARE = v(0.2, 1.5, -0.3, 2.1, 0.4, 0.7, -0.6, 0.9, 1.2).reshape(3, 3)  # its LU factors need pivots
-TRIANGLES = {"a": SQUARE + 2 * np.eye(3), "b": v(0.3, -0.2, 0.8, 0.5, 1.0, -0.4).reshape(3, 2)}
+GROUPS = np.array([1, 1], np.int32)
+TALL = v(0.3, -0.2, 0.8, 0.5, 1.0, -0.4).reshape(3, 2)
+TRIANGLES = {"a": SQUARE + 2 * np.eye(3), "b": TALL}
 
 
 def ab(function):
@@ -84,12 +90,37 @@ def positive_definite(x):
     return x @ x.T + jnp.eye(len(x))
 
 
+def least_squares(x):
+    return jnp.linalg.solve(x.T @ x, x.T @ np.arange(3.0))
+
+
+def of_upper_triangle(x):
+    w, u = jnp.linalg.eigh(jnp.triu(x) + jnp.triu(x, 1).T)
+    return w, u * u  # vectors have a sign that nothing determines
+
+
+def by_upper_triangle(x):
+    u, w = lax.linalg.eigh(x, lower=False, symmetrize_input=False)
+    return w, u * u
+
+
+def root_by_eigenvalues(a):
+    w, u = jnp.linalg.eigh(a)
+    return (u * jnp.sqrt(w)) @ u.T
+
+
 def solved_triangle(left_side=True, **options):
     def f(p):
         b = p["b"] if left_side else p["b"].T
         return lax.linalg.triangular_solve(p["a"], b, left_side=left_side, **options)
 
     return f
+
+
+def windows_by_hand(x):
+    """Padded and dilated: 0 a 0 b 0 c 0 0 has the windows (0, 0), (a, b), (0, 0), (b, c), (0, 0), (c, 0)."""
+    a, b, c = jnp.exp(x)
+    return jnp.stack([0 * a, a + b + a * b / 8, 0 * a, b + c + b * c / 8, 0 * a, c])
 
 
 def pool(reducer, start, x, window=(1, 2, 2, 1), strides=(1, 2, 2, 1), padding="VALID"):
@@ -142,6 +173,11 @@ LINEAR = {
     "neg": [Case(lambda x: -jnp.exp(x), ANY)],
     "broadcast_in_dim": [Case(lambda x: jnp.broadcast_to(jnp.exp(x), (2, 3)), ANY)],
     "complex": [Case(ab(lambda a, b: jnp.imag(lax.complex(a, b) * lax.complex(jnp.exp(b), a))), PAIR)],
+    # jvp knows the sum over a named axis, of which vmap makes one over a numbered axis under the same name
+    "psum": [
+        Case(jax.vmap(lambda a: jnp.exp(a) / lax.psum(jnp.exp(a), "i"), axis_name="i"), ANY),
+        Case(jax.vmap(lambda a: a * lax.pmean({"x": a * a}, "i")["x"], axis_name="i"), MATRIX),
+    ],
     "real": [Case(ab(lambda a, b: jnp.real(lax.complex(a, b) ** 3)), PAIR)],
     "imag": [Case(ab(lambda a, b: jnp.imag(jnp.exp(lax.complex(a, b)))), PAIR)],
     "conj": [Case(ab(lambda a, b: jnp.imag(jnp.conj(lax.complex(a, b)) * lax.complex(a, b * b))), PAIR)],
@@ -224,6 +260,11 @@ BILINEAR = {
         Case(lambda x: 2.5 / (2 + jnp.exp(x)), ANY),
         Case(lambda x: jnp.exp(x) / v(1, -2, 3), ANY),
     ],
+    "ragged_dot_general": [
+        Case(lambda x: lax.ragged_dot(jnp.exp(x), jnp.stack([x.T, jnp.sin(x.T)]), GROUPS), MATRIX),
+        Case(lambda x: lax.ragged_dot(jnp.exp(x), np.arange(12.0).reshape(2, 3, 2), GROUPS), MATRIX),
+        Case(lambda x: lax.ragged_dot(np.arange(4.0).reshape(2, 2), jnp.stack([x, x * x]), GROUPS), MATRIX),
+    ],
     "dot_general": [
         Case(lambda x: jnp.exp(x) @ jnp.sin(x).T, MATRIX),
         Case(lambda x: np.arange(4.0).reshape(2, 2) @ jnp.exp(x), MATRIX),
@@ -269,6 +310,22 @@ ANALYTIC = {
         Case(lambda x: lax.integer_pow(x, 7), v(0.3, 0.0, -1.1)),
         Case(lambda x: x + lax.integer_pow(x, 0), v(0.3, 0.0, -1.1)),
         Case(lambda x: x + lax.integer_pow(x, 1), v(0.3, 0.0, -1.1)),
+    ],
+    "digamma": [Case(lax.digamma, v(0.4, 1.3, 25.0)), Case(lax.digamma, v(-0.7, -2.4, 0.2))],
+    "lgamma": [
+        Case(lax.lgamma, v(0.4, 1.0, 2.0, 25.0)),
+        Case(lax.lgamma, v(-0.7, -2.4, 0.2, 0.5)),
+        Case(jax.scipy.special.gamma, v(-0.7, 1.3, 0.2)),
+    ],
+    "polygamma": [
+        Case(lambda x: lax.polygamma(v(0.0, 1.0, 2.0, 5.0), x), v(0.4, 1.3, 2.6, 25.0)),
+        Case(lambda x: jax.scipy.special.polygamma(2, x), POSITIVE),
+    ],
+    "zeta": [
+        # jax.scipy.special.zeta sums a few terms in place of this primitive, so the plain one is its definition
+        Case(
+            lambda x: lax.zeta(v(2.5, 3.0, 1.2), x), POSITIVE, plain=lambda x: jax.scipy.special.zeta(v(2.5, 3, 1.2), x)
+        ),
     ],
     "log": [Case(jnp.log, POSITIVE)],
     "log1p": [Case(jnp.log1p, v(-0.7, 1e-9, 1.1))],
@@ -384,6 +441,22 @@ PIECEWISE = {
             back=lambda x: jnp.stack([x[0, 0], x[1, 2]]) ** 2,
         ),
         Case(lambda x: jnp.max(jnp.exp(x), axis=(0, 2)), np.sin(np.arange(24.0)).reshape(2, 3, 4), site="reduce_max"),
+    ],
+    "pmax": [
+        Case(
+            jax.vmap(lambda a: a * lax.pmax(jnp.exp(a), "i"), axis_name="i"),
+            MATRIX,
+            plain=lambda x: x * jnp.max(jnp.exp(x), axis=0),  # jvp has no rule
+            site="reduce_max",
+        )
+    ],
+    "pmin": [
+        Case(
+            jax.vmap(lambda a: a * lax.pmin(jnp.exp(a), "i"), axis_name="i"),
+            ANY,
+            plain=lambda x: x * jnp.min(jnp.exp(x)),
+            site="reduce_min",
+        )
     ],
     "reduce_min": [Case(lambda x: jnp.min(jnp.exp(x)), MATRIX, site="reduce_min")],
     "rem": [
@@ -584,6 +657,36 @@ ALGEBRAIC = {
         Case(jnp.prod, v(0.3, 0.0, 1.1, 0.0, -0.4)),
         Case(lambda x: jnp.prod(x, axis=(0, 2)), np.sin(np.arange(1.0, 13.0)).reshape(2, 3, 2)),
     ],
+    "reduce": [
+        # jvp counts a start that is not neutral twice
+        Case(
+            lambda x: lax.reduce(x, np.float64(2), lambda a, b: a * b, (0,)),
+            v(0.3, 0.0, 1.1, 0.0, -0.4),
+            plain=lambda x: 2 * jnp.prod(x),
+        ),
+        Case(lambda x: lax.reduce(jnp.exp(x), np.float64(0), lambda a, b: a + b, (1,)), MATRIX),
+        Case(lambda x: lax.reduce(x, -jnp.inf, jnp.logaddexp, (0, 1)), MATRIX, plain=jax.scipy.special.logsumexp),
+        # y -> a y + b one after the other, which do not commute
+        Case(
+            lambda x: lax.reduce(
+                (x, x * x), (np.float64(1), np.float64(0)), lambda f, g: (f[0] * g[0], f[1] * g[0] + g[1]), (0,)
+            ),
+            ANY,
+            plain=lambda x: (x[0] * x[1] * x[2], (x[0] ** 2 * x[1] + x[1] ** 2) * x[2] + x[2] ** 2),
+        ),
+        Case(lambda x: x * lax.reduce(x, np.float64(0), lambda a, b: jnp.maximum(a, b), (0,)), ANY, site="max"),
+        Case(lambda x: x + lax.reduce(x[:, :0], np.float64(2), lambda a, b: a * b, (1,))[:, None], MATRIX),
+    ],
+    "reduce_window": [
+        Case(lambda x: pool(lax.mul, 1, x), IMAGE, plain=lambda x: jnp.prod(x.reshape(1, 2, 2, 2, 2, 2), (2, 4))),
+        Case(
+            lambda x: lax.reduce_window(
+                jnp.exp(x), np.float64(0), lambda a, b: a + b + a * b / 8, (2,), (1,), ((1, 2),), (2,), (2,)
+            ),
+            ANY,
+            plain=windows_by_hand,
+        ),
+    ],
     "polynomial": [
         Case(ab(lambda a, b: jnp.polyval(a, b * b)), PAIR),
         Case(lambda x: jnp.polyval(v(1, -2, 3), x), ANY),
@@ -592,6 +695,27 @@ ALGEBRAIC = {
         Case(ab(lambda a, b: a.at[1].multiply(b[0] ** 2)), PAIR),
         Case(ab(lambda a, b: jnp.exp(a).at[np.array([2, 0])].multiply(b[:2] ** 2, unique_indices=True)), PAIR),
         Case(lambda x: jnp.exp(x).at[np.array([2, 0, 2])].multiply(v(2, 3, 5)), ANY),
+        # jvp refuses indices that may be the same place
+        Case(
+            ab(lambda a, b: jnp.exp(a).at[np.array([2, 0, 2])].multiply(b)),
+            {"a": v(0.3, -0.7, 1.1), "b": v(0.9, 1.6, 0.0)},
+            plain=ab(lambda a, b: jnp.exp(a) * jnp.stack([b[1], 1 + 0 * b[1], b[0] * b[2]])),
+        ),
+        Case(
+            lambda x: jax.ops.segment_prod(x, np.array([1, 0, 1, 7]), 3),  # none is for 2, and 7 is nowhere
+            v(0.3, -0.7, 1.1, 5.0),
+            plain=lambda x: jnp.stack([x[1], x[0] * x[2], 1 + 0 * x[0]]),
+        ),
+        Case(
+            lambda x: x.at[:, np.array([0, 0])].divide(jnp.exp(x[:, :2])),
+            MATRIX,
+            plain=lambda x: jnp.stack([x[:, 0] / jnp.exp(x[:, 0] + x[:, 1]), x[:, 1], x[:, 2]], 1),
+        ),
+        Case(
+            lambda x: jax.vmap(lambda a: a.at[np.array([1, 1, 0])].multiply(jnp.exp(a)))(x),
+            MATRIX,
+            plain=lambda x: x * jnp.exp(jnp.stack([x[:, 2], x[:, 0] + x[:, 1], 0 * x[:, 0]], 1)),
+        ),
         Case(lambda x: jnp.ones(4).at[np.array([3, 0, 1])].multiply(jnp.exp(x), unique_indices=True), ANY),
     ],
     "triangular_solve": [
@@ -606,6 +730,40 @@ ALGEBRAIC = {
         Case(lambda x: jnp.linalg.slogdet(x)[1], SQUARE),
         Case(lambda x: lax.linalg.lu(x)[0], SQUARE),
         Case(lambda x: lax.linalg.lu(x)[0], np.stack([SQUARE, SQUARE.T])),
+    ],
+    "qr": [
+        Case(lambda x: jnp.linalg.qr(x), TALL),
+        Case(lambda x: jnp.linalg.qr(x, mode="r"), SQUARE),
+        Case(lambda x: jnp.linalg.qr(x), TALL.T),
+        Case(lambda x: jnp.linalg.qr(x), np.stack([SQUARE, SQUARE.T])),
+    ],
+    "eigh": [
+        Case(lambda x: jnp.linalg.eigh(x + x.T), SQUARE),
+        Case(by_upper_triangle, SQUARE, plain=of_upper_triangle),
+        Case(lambda x: jnp.linalg.eigvalsh(x @ jnp.swapaxes(x, 1, 2)), np.stack([SQUARE, SQUARE.T])),
+        # a square root, an exponential and a norm by their eigenvalues
+        Case(lambda x: root_by_eigenvalues(positive_definite(x)), SQUARE),
+        Case(lambda x: jnp.linalg.eigvalsh(jnp.exp(x)[None]), v(0.7)),
+    ],
+    "svd": [
+        Case(lambda x: jnp.linalg.svd(x, full_matrices=False), TALL),
+        Case(lambda x: jnp.linalg.svd(x, full_matrices=False), TALL.T),
+        Case(lambda x: jnp.linalg.svd(x), SQUARE),
+        Case(lambda x: jnp.linalg.norm(x, ord=2), SQUARE),
+        Case(lambda x: jnp.linalg.lstsq(x, np.arange(3.0))[0], TALL, plain=least_squares),
+        Case(lambda x: jnp.linalg.norm(x, ord="nuc", axis=(1, 2)), np.stack([TALL, TALL[::-1] ** 2])),
+    ],
+    "tridiagonal_solve": [
+        Case(
+            lambda p: lax.linalg.tridiagonal_solve(
+                p["a"] * v(0, 1, 1), 3 + p["b"], p["b"] * v(1, 1, 0), p["a"][:, None]
+            ),
+            PAIR,
+        ),
+        Case(
+            lambda x: lax.linalg.tridiagonal_solve(x * v(0, 1, 1), 3 + x, x * v(1, 1, 0), x[..., None]),
+            np.stack([ANY, POSITIVE]),
+        ),
     ],
     "custom_linear_solve": [
         Case(lambda p: jnp.linalg.solve(p["a"], p["b"]), TRIANGLES),
@@ -676,6 +834,7 @@ WITH_KINK = [p for p in EACH if CASES[p.values[0]][p.values[1]].kink is not None
 # One case for every way in which a rule can depend on the representation; the others are run in two of the four.
 REPRESENTATION_MATTERS = (
     "add mul exp atan2 pow fft clamp sort cumlogsumexp scatter-mul lu cholesky triangular_solve custom_linear_solve "
+    "qr eigh svd lgamma reduce ragged_dot_general psum pmax "
     "scan while cond custom_jvp_call"
 )
 
@@ -702,7 +861,7 @@ def complex_coefficients(name, i):
 
 
 def test_every_rule_has_a_case_and_every_case_a_rule():
-    assert set(CASES) == {rule.primitive for rule in sl.taylor.supported_primitives()}
+    assert set(CASES) | ELSEWHERE == {rule.primitive for rule in sl.taylor.supported_primitives()}
 
 
 @each_case

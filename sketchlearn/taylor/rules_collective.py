@@ -14,7 +14,7 @@ from .rules_linear import linear
 
 # Under vmap JAX makes all but sums and maxima other operations; those keep their name, and axes that are numbers. The
 # rest is met with a name where taylor_coefficients itself runs under vmap(axis_name=...).
-for _name in ("psum", "all_gather", "all_to_all", "ppermute", "pbroadcast", "reduce_scatter"):
+for _name in ("psum", "all_gather", "all_to_all", "ppermute", "reduce_scatter"):
     register(_name, "linear", linear, "over a named axis")
 
 

@@ -196,6 +196,7 @@ for _name in ("mul", "dot_general", "conv_general_dilated"):
 def _ragged(ctx: Context, eqn: Any, a: Any, b: Any, sizes: Any) -> list[Any]:
     """A matrix product whose rows meet a matrix of their group; the sizes of the groups are held."""
 
+    @jax.custom_batching.sequential_vmap  # JAX batches it over one axis only
     def product(p: Any, q: Any) -> Any:
         return compat.bind(eqn, p, q, sizes)[0]
 

@@ -20,12 +20,14 @@ from .rewriting import rewritten, with_parts_of
 
 
 def in_pairs(combine: Callable, operands: list[Any]) -> list[Any]:
-    """Reduce the first axis of several arrays by ``combine(a, b)``, which takes and returns lists of slices."""
-    while (length := operands[0].shape[0]) > 1:  # halves, so that a product with a zero in it needs no division
-        half = length // 2
-        left, right = [x[:half] for x in operands], [x[half : 2 * half] for x in operands]
-        joined = combine(left, right)
-        operands = [jnp.concatenate([y, x[2 * half :]]) for y, x in zip(joined, operands, strict=True)]
+    """Reduce the first axis of several arrays by ``combine(a, b)``, which takes and returns lists of slices.
+
+    Neighbours are combined, so the operation need not commute; and a product with a zero in it needs no division.
+    """
+    while (length := operands[0].shape[0]) > 1:
+        even = length // 2 * 2
+        joined = combine([x[:even:2] for x in operands], [x[1:even:2] for x in operands])
+        operands = [jnp.concatenate([y, x[even:]]) for y, x in zip(joined, operands, strict=True)]
     return [x[0] for x in operands]
 
 
