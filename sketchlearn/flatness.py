@@ -64,7 +64,7 @@ def unmoved(which: np.ndarray, query: Callable | None, parameters: Any, reverse:
         reverse: whether the coefficients are JAX's own derivatives.
     """
     flat = () if query is None else dependence(query, parameters, reverse).met
-    reason = f"on the way there are {_blind(flat)}" if flat else UNTOUCHED
+    reason = f"the query passes through {_blind(flat)}" if flat else UNTOUCHED
     return f"{_outputs(which)} did not move along any direction: {reason}. {_way(flat, SMOOTH_QUERY)}.", bool(flat)
 
 

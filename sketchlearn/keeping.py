@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from .controls import Alone
+from .emptied import weighted_mean_batches
 from .errors import StoreError
 from .lanes import lanes
 from .measuring import Measured
@@ -164,7 +165,7 @@ class OnDisk:
     def finish(self, compute: Callable) -> Any:
         """The parameters and what each coordinate does alone, with their structure."""
         if self._whole("common"):
-            return _common(self.store, self.tree)
+            return _common(self.store, self.store.read("common"), self.tree)
         plain, centred, alone = compute()
         trees = [plain, centred, *(alone or ())]  # one after the other, all of the structure of the first
         batches = {} if self.batches is None else {"batches": self.batches}
@@ -253,9 +254,8 @@ def _read_parts(store: Store, parts: Parts, tree: Any) -> Iterator[Any]:
         yield jax.tree.unflatten(tree, _leaves(store.read(_name(start, stop))))
 
 
-def _common(store: Store, tree: Any) -> tuple[Any, Any, Alone | None]:
+def _common(store: Store, arrays: dict[str, np.ndarray], tree: Any) -> tuple[Any, Any, Alone | None]:
     """The parameters with nothing deleted and at the centre, and what each coordinate does alone."""
-    arrays = store.read("common")
     leaves, described = _leaves(arrays), _json(arrays["one"])
     count = len(described["paths"])
     if tree is None:
@@ -313,11 +313,12 @@ def open_sketch(path: str | Path, train: Callable | None = None, space: Space | 
             f"the sketch in {store.path} is not finished: {len(missing)} of {len(parts)} blocks are missing, the first "
             f"{missing[0]}. The call that made it goes on from there."
         )
-    plain, centred, alone = _common(store, tree)
+    common = store.read("common")
+    plain, centred, alone = _common(store, common, tree)
     centre = None if a["centre"] is None else np.asarray(a["centre"])
     queries = None if a["queries"] is None else read_queries(store, sorted(a["queries"]), parts)
     jets = functools.partial(_read_parts, store, parts, tree) if queries is None else None
-    batches = store.read("common").get("batches")
+    batches = common.get("batches", weighted_mean_batches(train))
     return Sketch(
         space, a["degree"], a["key"], plain, jets, centre, centred, alone, a["design"], queries, a["num_directions"],
         batches,
