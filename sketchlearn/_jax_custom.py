@@ -9,6 +9,7 @@ structured and mapped over. The names of these closures are JAX's own, and this 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -72,8 +73,20 @@ def call_of(params: dict[str, Any]) -> Call:
             in_tree = next((a for a in arguments if isinstance(a, jax.tree_util.PyTreeDef)), in_tree)
             if "static" in transform.__name__:
                 static = tuple(a.val for a in arguments[0])
-    rules = tuple(f for kind, f in behind if kind == "function")
+    rules = tuple(f for kind, f in behind if kind == "function" and not _of_tracing(f))
     return Call(name or "unknown", place, rules, tuple(_layers(params)), in_tree, static)
+
+
+def of_jax(call: Call) -> bool:
+    """Whether a function and its rule are JAX's own."""
+    inside = re.search(r"[/\\]jax[/\\]_src[/\\]", call.place)
+    return bool(inside) and all(str(rule.__module__).split(".")[0] == "jax" for rule in call.rules)
+
+
+def _of_tracing(function: Callable) -> bool:
+    """Whether JAX made a function while it traced, anew every time."""
+    inside = str(getattr(function, "__module__", "")).startswith("jax._src.interpreters")
+    return inside or str(getattr(function, "__qualname__", "")).startswith(("lift_", "_memoize"))
 
 
 def _body(params: dict[str, Any]) -> Any:
@@ -139,7 +152,8 @@ def _behind(start: Any) -> Iterator[tuple[str, Any]]:
                 held = {name: _content(cell) for name, cell in cells.items()}
                 if isinstance(held.get("num_consts"), int) and x.__qualname__.startswith("lift_"):
                     yield "consts", held["num_consts"]
-                waiting += [v for v in held.values() if callable(v) or hasattr(v, "transforms")]
+                several = [x for v in held.values() if isinstance(v, (tuple, list)) for x in v]  # defjvps has one each
+                waiting += [v for v in [*held.values(), *several] if callable(v) or hasattr(v, "transforms")]
         elif callable(x):
             yield "function", x
 

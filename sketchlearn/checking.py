@@ -264,8 +264,8 @@ def _of_query(train: Callable, query: Callable | None, weights: Any) -> tuple[Ca
     """The query to measure stability with, and what there is to say about it."""
     trained = shapes_of(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
     own = _query(train) if query is None else query
+    answer = check_query(own, trained)  # an argument that is no query is refused, as everywhere
     try:
-        answer = check_query(own, trained)
         remarks, _ = survey(own, trained)
     except Exception as error:
         return own, [_plain("cannot be traced", f"the query: {_said(error)}")]

@@ -30,7 +30,11 @@ def taylor_coefficients(f: Callable, point: Any, direction: Any, degree: int, me
 
     Returns:
         A pytree like ``f(point)``, each leaf with a leading axis ``degree + 1``; complex
-        where ``direction`` is, in the precision of ``point``.
+        where ``direction`` is, in the precision of ``point`` (float32 for a point of 16 bits).
+
+    The dependence meant is that of the values of ``f``: what a ``stop_gradient`` stops is followed, too. Only a
+    ``custom_jvp`` function is followed by its derivative rule, as its body may be no formula; where the rule is meant
+    to differ from the values, :func:`sketchlearn.taylor.stand_in` gives the values.
 
     Raises:
         UnsupportedPrimitive: ``f`` uses an operation without a Taylor rule.

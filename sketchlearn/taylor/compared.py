@@ -82,29 +82,35 @@ def _rule_apart(call: Met) -> tuple[str, str] | None:
     )
 
 
-def _slope(f: Callable, moved: list[Any], directions: list[Any], h: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Central differences of every output, and the rounding in them."""
-    up, down = (
-        f(*[x + jnp.asarray(s * h, x.dtype) * d for x, d in zip(moved, directions, strict=True)]) for s in (1, -1)
-    )
+class Slope(NamedTuple):
+    """A central difference, the rounding in it, and the steepest slope that its step can resolve."""
+
+    value: np.ndarray
+    noise: np.ndarray
+    steepest: float
+
+
+def _slope(f: Callable, moved: list[Any], directions: list[Any], h: float) -> list[Slope]:
+    def at(s: int) -> list[Any]:
+        return f(*[x + jnp.asarray(s * h, x.dtype) * d for x, d in zip(moved, directions, strict=True)])
+
     out = []
-    for a, b in zip(up, down, strict=True):
-        size = np.maximum(np.abs(np.asarray(a, float)), np.abs(np.asarray(b, float)))
-        slope = (np.asarray(a, float) - np.asarray(b, float)) / (2 * h)
-        out.append((slope, 8 * float(jnp.finfo(a.dtype).eps) * size / h))
+    for up, down in zip(at(1), at(-1), strict=True):
+        a, b = np.asarray(up, float), np.asarray(down, float)
+        size = np.maximum(np.abs(a), np.abs(b))
+        steepest = 4 * float(np.max(np.where(np.isfinite(size), size, 0), initial=0.0)) / h
+        out.append(Slope((a - b) / (2 * h), 8 * float(jnp.finfo(up.dtype).eps) * size / h, steepest))
     return out
 
 
-def _compared(
-    slopes: list[tuple[np.ndarray, np.ndarray]], rule: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _compared(slopes: list[Slope], rule: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which entries are apart for certain, the slopes, and what the rule says; flat."""
-    (first, _), (second, _), (last, noise) = slopes
+    first, second, (last, noise, steepest) = slopes
     with np.errstate(all="ignore"):
-        spread = np.maximum(np.abs(first - last), np.abs(second - last))
+        spread = np.maximum(np.abs(first.value - last), np.abs(second.value - last))
         size = np.maximum(np.abs(last), np.abs(rule))
         scale = np.max(np.where(np.isfinite(size), size, 0), initial=0.0)
-        told = np.isfinite(spread) & np.isfinite(rule) & (spread <= AGREE * np.abs(last) + noise)
+        told = np.isfinite(spread) & (np.abs(rule) <= steepest) & (spread <= AGREE * np.abs(last) + noise)
         apart = told & (np.abs(last - rule) > 4 * spread + noise + APART * size + 1e-3 * scale)
     return apart.ravel(), last.ravel(), rule.ravel()
 

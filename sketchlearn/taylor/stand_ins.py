@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from .. import _jax_compat as compat
-from .._jax_custom import Call, Mapped, is_custom, place_of, rules_of
+from .._jax_custom import Call, Mapped, is_custom, of_jax, place_of, rules_of
 from ..errors import UnsupportedPrimitive
 
 
@@ -90,8 +90,8 @@ def registered() -> tuple[StandIn, ...]:
 
 def find(call: Call, eqn: Any) -> StandIn | None:
     """The stand-in of the function behind an equation, if it has one."""
-    if re.search(r"[/\\]jax[/\\]_src[/\\]", call.place) and (of_jax := OF_JAX.get(call.name)):
-        return StandIn(None, of_jax)
+    if call.name in OF_JAX and of_jax(call):
+        return StandIn(None, OF_JAX[call.name])
     fitting = [entry for entry in STAND_INS.values() if _fits(entry.function, call)]
     if not fitting:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _jax_compat as compat
-from .._jax_custom import call_of
+from .._jax_custom import call_of, of_jax
 from ..algebra import Algebra, Jet, Series
 from ..errors import UnsupportedPrimitive
 from .compared import Met, findings, met
@@ -94,8 +93,8 @@ class Survey(Context):
             self.note(eqn, "stop_gradient", "")
         if name in ("custom_jvp_call", "custom_vjp_call"):
             call = call_of(eqn.params)
-            if not re.search(r"[/\\]jax[/\\]_src[/\\]", call.place):
-                key = (call.name, call.place, tuple(map(id, call.rules[:3])), tuple(str(v.aval) for v in eqn.invars))
+            if not of_jax(call):
+                key = (call.name, call.place, *map(id, call.rules), *(str(v.aval) for v in eqn.invars))
                 site = f"{name} at {self.where(eqn)}"
                 self.calls.setdefault(key, met(eqn, inputs, site, compat.users_line(eqn, LIBRARIES) or self.line))
         if name == "convert_element_type":
