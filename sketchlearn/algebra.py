@@ -348,10 +348,19 @@ def differentiate_log(algebra: Algebra, parts: Any) -> Any:
 
 
 def _scale_orders(algebra: Algebra, parts: Any, factor: Callable) -> Any:
+    return by_order(algebra, lambda r, c: jnp.asarray(factor(r), c.dtype) * c, parts)
+
+
+def by_order(algebra: Algebra, fn: Callable, *parts: Any) -> Any:
+    """Apply ``fn(r, *components)`` to the components of every order ``r``."""
     if isinstance(algebra, StackedSeries):
-        r = jnp.arange(1.0, algebra.degree + 1)
-        return parts * jnp.expand_dims(factor(r), range(1, parts.ndim)).astype(parts.dtype)
-    return tuple(tuple(factor(r) * c for c in part) for r, part in enumerate(parts, 1))
+        return jax.vmap(lambda r, *p: jax.vmap(functools.partial(fn, r))(*p))(
+            jnp.arange(1.0, algebra.degree + 1), *parts
+        )
+    full = [algebra.full(p) for p in parts]
+    return tuple(
+        tuple(fn(r, *c) for c in zip(*order, strict=True)) for r, order in enumerate(zip(*full, strict=True), 1)
+    )
 
 
 def stack_coefficients(algebra: Algebra, x: Any) -> jax.Array:

@@ -339,6 +339,9 @@ ANALYTIC = {
         # jvp's own pow has no derivatives at a base of 0 or below
         Case(lambda x: lax.pow(x, v(3.0, 2.0, 0.0)), v(-0.7, 0.0, 1.1), plain=whole_powers),
         Case(lambda x: lax.pow(x, np.array([3, 2, 0])), v(-0.7, 0.0, 1.1), plain=whole_powers),
+        # a base of 0: constant, zero to all orders, and moving at once under an exponent above the degree
+        Case(lambda p: lax.pow(v(0, 0, 2), p), POSITIVE),
+        Case(lambda x: jax.nn.relu(-x) ** 2.5 + jax.nn.relu(-x) ** (1 + x), POSITIVE, plain=lambda x: 0 * x),
     ],
     "rsqrt": [Case(lax.rsqrt, POSITIVE)],
     "sin": [Case(jnp.sin, 2 * ANY)],

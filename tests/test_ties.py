@@ -1,6 +1,7 @@
 """Exact ties: all piecewise rules take the side that the arguments' series lead to, so that identities hold."""
 
 import functools
+import warnings
 
 import flax.linen as nn
 import jax
@@ -178,3 +179,76 @@ def test_a_users_function_called_relu_is_expanded_by_its_own_rule():
 def test_every_decision_on_a_kink_is_still_counted(f):
     counts = [n for n in sl.piecewise_report(f, np.array([0.0, 1.0, 0.0])).values() if n]
     assert set(counts) == {2}
+
+
+@pytest.mark.parametrize("representation", [Series, StackedSeries])
+def test_a_power_of_zero_has_the_orders_that_its_exponent_leaves_finite(representation):
+    algebra = representation(DEGREE, complex=False)
+
+    def orders(f):
+        return np.asarray(series_coefficients(f, 0.0, 1.0, DEGREE, algebra))
+
+    # (t)^(n + t) = t^n (1 + t log t + ..): a logarithm from order n + 1 on
+    np.testing.assert_array_equal(orders(lambda x: x ** (2 + x)), [0, 0, 1, np.nan, np.nan])
+    np.testing.assert_array_equal(orders(lambda x: x ** (4 + x)), [0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(orders(lambda x: x ** (5.5 + x)), [0, 0, 0, 0, 0])
+    assert not np.isfinite(orders(lambda x: x**2.5)[3:]).any()
+    assert not np.isfinite(orders(lambda x: jnp.zeros(()) ** x)[1:]).any()  # 0^0 is 1, 0^t is 0
+    assert not np.isfinite(orders(lambda x: jnp.zeros(()) ** (x - 1))).any()
+
+
+@pytest.mark.parametrize("method", ["series", "cauchy"])
+def test_a_root_of_zero_is_not_finite_rather_than_zero(method):
+    for f in (lambda x: jnp.linalg.norm(jnp.stack([x, 2 * x])), lambda x: jnp.sqrt(x * x), lambda x: (x * x) ** 0.5):
+        for degree in (1, 3):  # at degree 1 the square has no order at all
+            if method == "cauchy":
+                with pytest.raises(ValueError, match="no finite values"):
+                    sl.taylor_coefficients(f, 0.0, 1.0, degree, method=method)
+            else:
+                assert not np.isfinite(sl.taylor_coefficients(f, 0.0, 1.0, degree)).all()
+
+
+def test_pooling_with_a_trained_exponent_over_inactive_units_has_its_derivative():
+    """Generalised mean pooling, ``mean(relu(x)^p)^(1/p)``: where relu is 0 the power is 0 for all p near 3."""
+    x, active = np.array([-1.0, 2.0, 3.0]), np.array([2.0, 3.0])
+
+    def pooled(p):
+        return jnp.mean(jax.nn.relu(x) ** p) ** (1 / p)
+
+    def without_the_inactive(p):
+        return (jnp.sum(active**p) / 3) ** (1 / p)
+
+    def step(loss):
+        return lambda w: loss(3 - 0.1 * w * jax.grad(loss)(3.0 + 0.1 * w))
+
+    for f, plain in ((pooled, without_the_inactive), (step(pooled), step(without_the_inactive))):
+        expected = sl.reference.nested_jvp(plain, 1.0, 1.0, 3)
+        np.testing.assert_allclose(sl.taylor_coefficients(f, 1.0, 1.0, 3), expected, rtol=1e-12)  # some 50 roundings
+
+
+@pytest.mark.parametrize("x", [-10.0, -5.0, 0.0, 10.0])
+def test_the_normal_distributions_tail_is_right_on_circles(x):
+    for f in (jax.scipy.special.log_ndtr, lambda x: lax.erfc(-x)):
+        series = sl.taylor_coefficients(f, x, 0.6 - 0.8j, 4)
+        found = sl.taylor_coefficients(f, x, 0.6 - 0.8j, 4, method="cauchy")
+        # circles aim at 1e-12 of every order; the series' fourth has lost three digits at -10
+        np.testing.assert_allclose(found, series, rtol=0, atol=1e-12 * np.abs(series).max())
+
+
+def test_sinc_at_zero_is_right_on_circles():
+    found = sl.taylor_coefficients(jnp.sinc, np.zeros(2), np.array([1.0, 0.0]), 4, method="cauchy")
+    expected = [[1, 1], [0, 0], [-(np.pi**2) / 6, 0], [0, 0], [np.pi**4 / 120, 0]]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)  # what circles aim at
+
+
+@pytest.mark.parametrize("name", ["xlogy", "xlog1py", "dawsn", "entr"])
+def test_circles_warn_of_a_point_at_which_a_functions_body_is_patched(name):
+    f = getattr(jax.scipy.special, name)
+    at = (lambda x: f(x, 1.0 + x)) if name.startswith("xlog") else f
+    with pytest.warns(sl.PrecisionWarning, match='(xlogy|xlog1py|dawsn): .*method="series"'):
+        sl.taylor_coefficients(at, 0.0, 1.0, 2, method="cauchy")
+    # away from it there is nothing to warn of, and of a patch of constants neither
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sl.taylor_coefficients(at, 0.3, 1.0, 2, method="cauchy")
+        sl.taylor_coefficients(lambda x: jax.scipy.special.xlogy(np.zeros(2), 1 + x) + x, 0.0, 1.0, 1, method="cauchy")

@@ -44,7 +44,8 @@ KINDS = {
     ),
     "piecewise": (
         "The real value decides the piece, the series follows it, and the decision is recorded: "
-        "sketchlearn.piecewise_report says how many fell exactly on a kink."
+        "sketchlearn.piecewise_report says how many fell exactly on a kink. There a continuous choice goes where its "
+        "arguments go: the first coefficients that differ decide, the real part before the imaginary one."
     ),
     "constant": "Flat between jumps, so the result has no coefficients beyond the zeroth.",
     "algebraic": "Rewritten in other primitives, or solved for order by order.",

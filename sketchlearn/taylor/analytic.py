@@ -210,8 +210,8 @@ def _cbrt(z: Any) -> Any:
     return side * jnp.exp(jnp.log(side * z) / 3)
 
 
-def _erf_complex(z: Any) -> Any:
-    """erf of a complex number near the real axis.
+def _erf_apart(z: Any) -> Any:
+    """``erf(z) - erf(Re z)`` of a complex number near the real axis, to the relative precision of ``exp(-x²)``.
 
     Salzer's series (Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.29):
     a trapezoidal sum of step 1/2 for the integral from the real part, whose error is
@@ -233,11 +233,15 @@ def _erf_complex(z: Any) -> Any:
         re += weight * (2 * x * (flat - ch * c) + n * sh * s)
         im += weight * (2 * x * ch * s + n * sh * c)
     gauss = jnp.exp(-x * x)
-    return lax.complex(lax.erf(x) + gauss * re, gauss * im)
+    return lax.complex(gauss * re, gauss * im)
+
+
+def _erf_complex(z: Any) -> Any:
+    return lax.erf(jnp.real(z)) + _erf_apart(z)
 
 
 def _erfc_complex(z: Any) -> Any:
-    return 1 - _erf_complex(z)
+    return lax.erfc(jnp.real(z)) - _erf_apart(z)  # not 1 - erf: far out erfc is small
 
 
 def _erf(x: Any, k: int) -> list[Any]:

@@ -182,13 +182,15 @@ def _runner(f: Callable, _: Any) -> Callable:
             return Jet(p, ((t[0] * re - t[1] * im, t[0] * im + t[1] * re),))
 
         algebra = Point(axis="points")
-        out = evaluate(f, Context(algebra), jax.tree.map(jet, point, direction))
+        counts: dict[str, Any] = {}
+        out = evaluate(f, Context(algebra, counts), jax.tree.map(jet, point, direction))
         tree: Any
         leaves, tree = jax.tree.flatten(out, is_leaf=is_jet)
         jets = [x if isinstance(x, Jet) else Jet(x, algebra.zeros(x)) for x in leaves]
-        return tree.unflatten([x.primal for x in jets]), [x.parts[0] for x in jets]
+        patched = {name: n for name, n in counts.items() if " at " not in name}
+        return tree.unflatten([x.primal for x in jets]), [x.parts[0] for x in jets], patched
 
-    over_points = jit(jax.vmap(at, (None, None, 0), (None, 0), axis_name="points"))
+    over_points = jit(jax.vmap(at, (None, None, 0), (None, 0, None), axis_name="points"))
     programs: dict[Any, Callable] = {}
 
     def prepare(*args: Any) -> Callable:
@@ -216,7 +218,7 @@ def _circle(prepare: Callable, point: Any, direction: Any, rho: float, count: in
 
     program, each = prepare(*arguments(chunks[0])), (arguments(points) for points in chunks)
     found = list(side_by_side(program, each, lanes(used, LANE)))
-    value = found[0][0]
+    value, _, patched = found[0]
     with np.errstate(all="ignore"):  # a circle that is too large overflows; it is judged below
         parts = [
             [np.asarray(re[1:], np.float64) + 1j * np.asarray(im[1:], np.float64) for re, im in out[1]] for out in found
@@ -237,7 +239,8 @@ def _circle(prepare: Callable, point: Any, direction: Any, rho: float, count: in
             errors.append(error_levels(s, np.abs(leaf) + change, change, float(jnp.finfo(leaf.dtype).eps)))
         s[0] = 0
         scaled.append(s)
-    return Circle(rho, [np.asarray(v) for v in leaves], scaled, errors, tree)
+    names = tuple(name for name, n in patched.items() if int(n))
+    return Circle(rho, [np.asarray(v) for v in leaves], scaled, errors, tree, patched=names)
 
 
 class _Search:
@@ -334,6 +337,14 @@ def _collect(
             f"{len(lost)} of {degree} orders (the first: {lost[0]}) have an estimated relative error above {limit:g}, "
             "if they are not zero; the errors returned by taylor.cauchy_coefficients say how large. Use float64, more "
             "points, a lower degree, or other radii.",
+            PrecisionWarning,
+            stacklevel=3,
+        )
+    if circles[0].patched:
+        warnings.warn(
+            f"{', '.join(circles[0].patched)}: a comparison inside falls on a tie at the point itself, as where a "
+            "formula is replaced by its limit. Circles continue what is computed there, which may miss what the "
+            'function\'s derivative rule knows: compare with method="series".',
             PrecisionWarning,
             stacklevel=3,
         )

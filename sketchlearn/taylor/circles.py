@@ -16,6 +16,7 @@ class Circle(NamedTuple):
     errors: list[np.ndarray]  # (P, ...)
     tree: Any
     contradicted: bool = False  # by a smaller circle
+    patched: tuple[str, ...] = ()  # functions with a derivative rule in whose body a comparison falls on a tie
 
     def spectrum(self) -> np.ndarray:
         """``|c_r| ρ^r`` in norm over all outputs, shape (P,)."""

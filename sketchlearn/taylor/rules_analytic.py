@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from ..algebra import Jet, Point, differentiate_log, integrate_log
+from ..algebra import Algebra, Jet, Point, by_order, differentiate_log, integrate_log, primal
 from ..errors import UnsupportedPrimitive
 from .analytic import ANALYTIC, RECIPROCAL, Analytic, _binomials, integer_power
 from .interpreter import Context, no_rule_message
@@ -51,15 +51,36 @@ def _constant_power(y: Any) -> Analytic:
 
 def _pow(ctx: Context, eqn: Any, x: Any, y: Any) -> list[Any]:
     (value,) = ctx.primals(eqn, (x, y))
-    algebra = ctx.algebra
+    algebra, exponent = ctx.algebra, primal(y)
+    constant = not isinstance(x, Jet)
+    x = spread(ctx, x, value.shape)
+    held = algebra.compose(_constant_power(exponent), x, value).parts
     if not isinstance(y, Jet):
-        return [algebra.compose(_constant_power(y), spread(ctx, x, value.shape), value)]
-    x = ctx.lift(x)
-    log = algebra.compose(ANALYTIC["log"], x, jnp.log(x.primal))
-    return [algebra.compose(ANALYTIC["exp"], algebra.product(jnp.multiply, y, log), value)]
+        return [Jet(value, _vanishing(algebra, x, exponent, held, constant))]
+    zero = x.primal == 0
+    base = Jet(jnp.where(zero, 1, x.primal), x.parts)
+    log = algebra.compose(ANALYTIC["log"], base, jnp.log(base.primal))
+    parts = algebra.compose(ANALYTIC["exp"], algebra.product(jnp.multiply, y, log), value).parts
+    # t^(n + y_1 t + ..) is t^n up to its first logarithm, t^(n+1) log t; at a finite distance it has one at once
+    last = -jnp.inf if isinstance(algebra, Point) else exponent
+    known = by_order(algebra, lambda r, c: jnp.where(r <= last, c, jnp.nan), held)
+    parts = algebra.map(lambda p, q: jnp.where(zero, q, p), parts, known)
+    return [Jet(value, _vanishing(algebra, x, exponent, parts, constant))]
 
 
-register("pow", "analytic", _pow, "the base must be positive when the exponent varies")
+def _vanishing(algebra: Algebra, x: Jet, exponent: Any, parts: Any, constant: bool) -> Any:
+    """The parts of a power of x, without infinity times zero where x is zero to all orders.
+
+    What is zero to order k may begin with ``t^{k+1}``: its power ``p`` is known to vanish below order ``p (k + 1)``.
+    """
+    nothing = (x.primal == 0) & (algebra.leading(x.parts) == 0) & (exponent > 0)
+    reach = jnp.inf if constant or isinstance(algebra, Point) else exponent * (algebra.degree + 1)
+    return by_order(algebra, lambda r, c: jnp.where(nothing & (r < reach), jnp.zeros_like(c), c), parts)
+
+
+register(
+    "pow", "analytic", _pow, "a base of 0 has the orders below the exponent; a negative one, whole constant exponents"
+)
 
 
 def _atan2(ctx: Context, eqn: Any, y: Any, x: Any) -> list[Any]:

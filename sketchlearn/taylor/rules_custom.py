@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from .. import _jax_compat as compat
 from .._jax_custom import Call, call_of
@@ -15,6 +16,10 @@ from ..errors import UnsupportedPrimitive
 from . import stand_ins
 from .interpreter import Context
 from .registry import register
+from .rules_control import total
+
+
+PATCHING = ("eq", "ne", "sign")  # what tells the one point at which a formula is replaced by its limit
 
 
 def _is_jet(x: Any) -> bool:
@@ -121,23 +126,53 @@ def _ruled(ctx: Context, eqn: Any, inputs: tuple) -> list[bool]:
     return found
 
 
+def _body_continued(ctx: Context, eqn: Any, call: Call, inputs: tuple) -> list[Any]:
+    """The body at complex points, for a finite step has no derivative rule; noting where it is patched."""
+    with ctx.within(eqn), ctx.collecting() as counts:
+        out = ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
+    found = total(counts)
+    jumps = [n for site, n in found.items() if site.split(" at ")[0] in PATCHING]
+    within = {site: n for site, n in found.items() if " at " not in site}  # from a function that this one calls
+    ctx.add_counts(within | ({call.name: sum(jumps)} if jumps else {}))
+    if all(map(_is_jet, out)):
+        return out
+    # a body may be constant where its rule has a slope (a straight-through estimate): NaN there, and not wrong
+    ruled = _ruled(ctx, eqn, inputs)
+    return [
+        Jet(o, ((o * jnp.nan,) * 2,)) if moves and not _is_jet(o) else o for o, moves in zip(out, ruled, strict=True)
+    ]
+
+
+@functools.cache
+def _sinc_patch() -> tuple[str, str]:
+    """JAX's own function for sinc at 0, by name and place: its body is a constant."""
+    calls = [call_of(e.params) for e in _custom_calls(compat.trace(jnp.sinc, 1.0).jaxpr)]
+    return (calls[0].name, calls[0].place) if calls else ("not found", "")
+
+
+def _sinc_at_zero(ctx: Context, eqn: Any, name: str, x: Any) -> Any:
+    """sin(z)/z, or 0 for its odd derivatives; an even one is refused where it is needed."""
+    (value,) = ctx.primals(eqn, (x,))
+    re, im = x.parts[0]
+    z = lax.complex(x.primal + re, im)
+    still = z == 0
+    y = jnp.where(still, 1, jnp.sin(z) / jnp.where(still, 1, z)) - 1
+    ctx.add_counts({name: jnp.sum((x.primal == 0) & (value != 1), dtype=jnp.int32)})
+    return Jet(value, ((jnp.real(y), jnp.imag(y)),))
+
+
 def _custom_jvp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     call = call_of(eqn.params)
     _refuse_closure(ctx, eqn, call, inputs)
     if entry := stand_ins.find(call, eqn):
         return _stand_in(ctx, eqn, inputs, call, entry)
-    # a finite step has no derivative rule: the body is continued instead
-    if isinstance(ctx.algebra, Point) or (call.name, call.place) in _maxima():
+    if (call.name, call.place) in _maxima():
         with ctx.within(eqn):
-            out = ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
-        if all(map(_is_jet, out)):
-            return out
-        # a body may be constant where its rule has a slope (a straight-through estimate): NaN there, and not wrong
-        ruled = _ruled(ctx, eqn, inputs)
-        return [
-            Jet(o, ((o * jnp.nan,) * 2,)) if moves and not _is_jet(o) else o
-            for o, moves in zip(out, ruled, strict=True)
-        ]
+            return ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
+    if isinstance(ctx.algebra, Point):
+        if (call.name, call.place) == _sinc_patch():
+            return [_sinc_at_zero(ctx, eqn, call.name, *inputs)]
+        return _body_continued(ctx, eqn, call, inputs)
     try:
         return through_jvp(ctx, eqn, inputs)
     except jax.errors.UnexpectedTracerError as error:

@@ -128,9 +128,10 @@ def piecewise_report(f: Callable, point: Any) -> dict[str, int]:
     """Which piecewise operations of ``f`` depend on ``point``, and how many of their decisions fall on a kink.
 
     One plain evaluation of ``f``. A maximum whose two sides are equal, a relu at
-    exactly 0, a comparison of equal numbers: there the two one-sided derivatives differ
-    and the Taylor series belongs to the side that was chosen. Operations that
-    merely are piecewise are listed with 0.
+    exactly 0, a comparison of equal numbers: there the two one-sided derivatives differ.
+    The Taylor series of a continuous choice is that of the side which the direction leads to;
+    what jumps (a sign, a branch, the gradient of a maximum) keeps the value of the plain run.
+    Operations that merely are piecewise are listed with 0.
 
     Args:
         f: a pure function of one pytree of floating arrays.
