@@ -263,7 +263,7 @@ def _custom_jvp(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
             out = ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
         if all(map(_is_jet, out)):
             return out
-        # The body may be a constant where its rule has a slope (a straight-through estimate, sinc at 0): NaN, not wrong.
+        # The body may be a constant where its rule has a slope, as a straight-through estimate: NaN, not wrong.
         ruled = _ruled(ctx, eqn, inputs)
         return [
             Jet(o, ((o * jnp.nan,) * 2,)) if moves and not _is_jet(o) else o
