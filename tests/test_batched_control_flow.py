@@ -1,4 +1,4 @@
-"""Loops and branches under ``vmap``: of the program's own examples, of directions, of points, and of several at once."""
+"""Loops and branches under ``vmap``: of the program's own examples, of directions, of points, of several at once."""
 
 import jax
 import jax.numpy as jnp

@@ -81,7 +81,7 @@ def program(name):
 
 
 def test_every_rule_that_is_met_with_a_name_only_has_a_program():
-    assert ELSEWHERE <= set(PROGRAMS)
+    assert set(PROGRAMS) >= ELSEWHERE
     for name in ELSEWHERE:
         closed = jax.make_jaxpr(PROGRAMS[name], axis_env=[("batch", 3)])(POINT[0])
         assert name in {eqn.primitive.name for eqn in closed.jaxpr.eqns}

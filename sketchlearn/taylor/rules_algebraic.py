@@ -46,7 +46,7 @@ def _from_complex(value: Any, z: Any) -> Jet:
 
 
 def _check_real(ctx: Context, eqn: Any, *arrays: Any) -> None:
-    """Refuse complex arrays of the program at complex points, whose two imaginary units these rules do not hold apart."""
+    """Refuse complex arrays of the program at complex points: these rules do not hold the two imaginary units apart."""
     if isinstance(ctx.algebra, Point) and any(jnp.iscomplexobj(primal(x)) for x in arrays):
         raise UnsupportedPrimitive(
             f"Cannot continue '{eqn.primitive.name}' of a complex matrix to complex points.\n"
@@ -184,9 +184,9 @@ def _linear_solve(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     if isinstance(ctx.algebra, Point):
         if any(isinstance(m, Jet) for m in matrix) and not any(isinstance(c, Jet) for c in consts):
             raise UnsupportedPrimitive(
-                "Cannot continue lax.custom_linear_solve to complex points: its solver does not see the matrix that its "
-                f"matvec depends on.\n  It is used at {ctx.where(eqn)}.\n"
-                '  Way out: method="series", which needs only the real solver; or a solver that uses the matvec it is given.'
+                "Cannot continue lax.custom_linear_solve to complex points: its solver does not see the matrix that "
+                f"its matvec depends on.\n  It is used at {ctx.where(eqn)}.\n"
+                '  Way out: method="series", which needs only the real solver; or a solver that uses its matvec.'
             )
         return ctx.evaluate(*compat.split_consts(jaxprs.solve), [*consts, *b])
     values, held = ctx.primals(eqn, inputs), [primal(c) for c in consts]

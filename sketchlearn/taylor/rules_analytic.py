@@ -144,8 +144,8 @@ for _name in ("igamma_grad_a", "regularized_incomplete_beta"):
     )
 refuse(
     "random_gamma",
-    "a gamma variable depends on its shape through which draws were accepted. Hold the shapes of jax.random.gamma, beta, "
-    "dirichlet and t constant and let scales vary: jax.random.gamma(key, 2.0) * scale",
+    "a gamma variable depends on its shape through which draws were accepted. Hold the shapes of jax.random.gamma, "
+    "beta, dirichlet and t constant and let scales vary: jax.random.gamma(key, 2.0) * scale",
 )
 for _name in ("bessel_i0e", "bessel_i1e"):
     refuse(

@@ -40,5 +40,5 @@ for _name in ("shard_map", "xla_pmap", "psum_invariant", "all_gather_invariant",
         _name,
         "it runs a program of its own on every device. Write the same mathematics for the whole array under jax.jit, "
         "whose compiler divides the work (jax.device_put with a sharding, jax.lax.with_sharding_constraint), or use "
-        'jax.vmap(f, axis_name="...") in place of jax.pmap and jax.shard_map: psum, pmean and the like mean the same there',
+        'jax.vmap(f, axis_name="...") in place of jax.pmap and jax.shard_map: psum and pmean mean the same there',
     )

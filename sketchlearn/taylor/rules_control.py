@@ -70,7 +70,7 @@ def _keep_types(ctx: Context, out: list[Any], like: list[Any]) -> list[Any]:
     return [ctx.carried(o) if _is_jet(c) else o for o, c in zip(out, like, strict=True)]
 
 
-def total(counts: Any) -> Any:
+def _total(counts: Any) -> Any:
     return {} if counts is None else counts
 
 
@@ -91,7 +91,7 @@ def _scan(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
     def step(carry: list[Any], x: list[Any]) -> tuple:
         with ctx.collecting() as counts:
             out = ctx.evaluate(jaxpr, jaxpr_consts, [*consts, *carry, *x])
-        return out[:num_carry], (out[num_carry:], total(counts))
+        return out[:num_carry], (out[num_carry:], _total(counts))
 
     first = [_first(x) for x in inputs[num_consts + num_carry :]]
     carry = _fixpoint(lambda c: _depends(ctx, jaxpr, jaxpr_consts, [*consts, *c, *first]), carry, ctx)
@@ -133,7 +133,7 @@ def _while(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
         with ctx.collecting() as counts:
             note(carry)
             out = ctx.evaluate(body_jaxpr, body_closed, [*body_consts, *carry])
-        return out, total(counts)
+        return out, _total(counts)
 
     def note(carry: list[Any]) -> None:  # the comparisons that decide whether to go on are recorded like any other
         if ctx.records:
@@ -173,7 +173,7 @@ def _cond(ctx: Context, eqn: Any, index: Any, *inputs: Any) -> list[Any]:
         def call(inputs: list[Any]) -> tuple:
             with ctx.collecting() as counts:
                 out = ctx.evaluate(*branch, inputs)
-            return out, total(counts)
+            return out, _total(counts)
 
         return call
 

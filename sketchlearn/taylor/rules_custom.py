@@ -16,8 +16,6 @@ from ..errors import UnsupportedPrimitive
 from . import stand_ins
 from .interpreter import Context
 from .registry import register
-from .rules_control import total
-
 
 PATCHING = ("eq", "ne", "sign")  # what tells the one point at which a formula is replaced by its limit
 
@@ -130,7 +128,7 @@ def _body_continued(ctx: Context, eqn: Any, call: Call, inputs: tuple) -> list[A
     """The body at complex points, for a finite step has no derivative rule; noting where it is patched."""
     with ctx.within(eqn), ctx.collecting() as counts:
         out = ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
-    found = total(counts)
+    found = {} if counts is None else counts
     jumps = [n for site, n in found.items() if site.split(" at ")[0] in PATCHING]
     within = {site: n for site, n in found.items() if " at " not in site}  # from a function that this one calls
     ctx.add_counts(within | ({call.name: sum(jumps)} if jumps else {}))

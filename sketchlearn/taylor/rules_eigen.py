@@ -214,9 +214,10 @@ register("tridiagonal_solve", "algebraic", rewritten(_tridiagonal_solve), "no pi
 
 refuse(
     "eig",
-    "the eigenvalues of a matrix that need not be symmetric have no rule. If it is symmetric, write jnp.linalg.eigh(a) or "
-    "eigvalsh(a); of sums over all eigenvalues write the trace or the determinant (jnp.trace(jnp.linalg.matrix_power(a, k)), "
-    "jnp.linalg.slogdet(a)); for the largest one iterate v = a @ v / jnp.linalg.norm(a @ v)",
+    "the eigenvalues of a matrix that need not be symmetric have no rule. If it is symmetric, write "
+    "jnp.linalg.eigh(a) or eigvalsh(a); of sums over all eigenvalues write the trace or the determinant "
+    "(jnp.trace(jnp.linalg.matrix_power(a, k)), jnp.linalg.slogdet(a)); for the "
+    "largest one iterate v = a @ v / jnp.linalg.norm(a @ v)",
 )
 refuse(
     "schur",

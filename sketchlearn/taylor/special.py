@@ -1,8 +1,8 @@
 """The gamma function's logarithm, its derivatives and Hurwitz's zeta function.
 
 At real points their Taylor coefficients are values of ``ζ(s, x) = Σ_n (n + x)^-s`` (NIST Handbook, 5.15 and 25.11):
-``log Γ`` has the coefficients ``ψ(x)``, then ``(-1)^n ζ(n, x)/n``. At complex points the argument is moved ten steps to the
-right, where asymptotic series hold to rounding, and reflected where its real part is below 1/2.
+``log Γ`` has the coefficients ``ψ(x)``, then ``(-1)^n ζ(n, x)/n``. At complex points the argument is moved ten steps to
+the right, where asymptotic series hold to rounding, and reflected where its real part is below 1/2.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _from_the_right(x: Any) -> tuple[Any, Any]:
 
 def _cotangents(x: Any, k: int) -> list[Any]:
     """The coefficients of ``π cot(πx)``, from ``y' = -π² - y²``."""
-    y = [math.pi / jnp.tan(math.pi * x)]
+    y: list[Any] = [math.pi / jnp.tan(math.pi * x)]
     for n in range(k):
         square = sum(y[i] * y[n - i] for i in range(n + 1))
         y.append(-((math.pi**2 if n == 0 else 0) + square) / (n + 1))
