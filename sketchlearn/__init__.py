@@ -38,7 +38,6 @@ from .problem import Checkpoint as Checkpoint
 from .problem import Problem as Problem
 from .querying import Sketch as Sketch
 from .recipes import Recipe as Recipe
-from .recipes import Trained as Trained
 from .retraining import RetrainBank as RetrainBank
 from .retraining import retrain as retrain
 from .retraining import seed_noise as seed_noise
@@ -49,5 +48,6 @@ from .spaces import Groups as Groups
 from .spaces import LinearMap as LinearMap
 from .stability import StabilityProfile as StabilityProfile
 from .stability import stability_profile as stability_profile
+from .states import Trained as Trained
 from .taylor import piecewise_report as piecewise_report
 from .taylor import taylor_coefficients as taylor_coefficients

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _jax_compat as compat
 from .algebra import narrow, wide
 from .emptied import WAYS, emptying
 from .errors import FlatQuery, FlatTraining, check_count, check_degree, check_dtype, check_finite
@@ -24,6 +23,7 @@ from .stability import StabilityProfile, stability_profile
 from .taylor import piecewise_report
 from .taylor.dependence import Flat, dependence, named
 from .taylor.survey import Remark, survey
+from .tracing import traces_differ
 
 TITLES = {
     "cannot be traced": "JAX cannot trace it",
@@ -212,7 +212,7 @@ def check(
         raise TypeError(f"query must be a function of the trained parameters, got {type(query).__name__}.")
     try:
         remarks, outputs = survey(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
-        differs = _differs(train, weights)
+        differs = traces_differ(train, weights)
     except Exception as error:  # whatever the user's program raises is what there is to report
         return CheckReport((_plain("cannot be traced", _said(error)),), None, None, 0)
     flat = _flat(train, weights, remarks, outputs)
@@ -328,28 +328,6 @@ def _of_outputs(outputs: Any, flat: tuple[Flat, ...]) -> list[Finding]:
         text = f"no output is reached from the weights but through {named(flat)}, flat between jumps"
         return [*findings, Finding("no dependence", "", text, SMOOTH_TRAINING)]
     return [*findings, _plain("no dependence", "no output is reached from the weights")]
-
-
-def _differs(train: Callable, weights: Any) -> bool:
-    """Whether two traces of the same function are different programs."""
-
-    def fresh(w: Any) -> Any:  # JAX remembers the trace of one and the same function
-        return train(w)
-
-    one, two = (compat.trace(lambda w: fresh(w), weights) for _ in range(2))
-    texts = [re.sub(r"0x[0-9a-f]+", "", str(p.jaxpr)) for p in (one, two)]
-    constants = [list(compat.all_constants(p.jaxpr, p.consts)) for p in (one, two)]
-    if texts[0] != texts[1] or len(constants[0]) != len(constants[1]):
-        return True
-    return not all(_same(a, b) for a, b in zip(*constants, strict=True))
-
-
-def _same(a: Any, b: Any) -> bool:
-    if a is b:
-        return True
-    if any(jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended) for x in (a, b)):
-        return bool((jax.random.key_data(a) == jax.random.key_data(b)).all())
-    return np.shape(a) == np.shape(b) and np.array_equal(a, b, equal_nan=True)
 
 
 def _after_running(

@@ -24,6 +24,7 @@ from .paths import directory
 from .planning import plan
 from .precision import jit, matmul_precision
 from .querying import ESTIMATORS
+from .seeds import stream
 from .sketching import sketch
 from .spaces import Examples
 from .stability import SERIES_LIMIT
@@ -338,7 +339,7 @@ def _doctor(args: argparse.Namespace) -> dict[str, Any]:
 
 def _product_errors() -> dict[str, float]:
     """The relative error of a float32 product of matrices on this device, as JAX computes it and as sketches do."""
-    a, b = (np.random.default_rng(i).normal(size=(256, 256)).astype(np.float32) for i in range(2))
+    a, b = stream("precision check", 0).normal(size=(2, 256, 256)).astype(np.float32)
     exact = a.astype(np.float64) @ b.astype(np.float64)
 
     def error(found: Any) -> float:

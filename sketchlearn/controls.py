@@ -20,7 +20,7 @@ import numpy as np
 
 from .algebra import series
 from .emptied import check_emptying
-from .errors import FlatQuery, FlatTraining
+from .errors import FlatQuery, FlatTraining, check_finite
 from .failures import explanation
 from .flatness import unmoved, why_flat_training
 from .precision import jit
@@ -105,6 +105,17 @@ def gradient_or_why_not(
         if still.all() and flat:
             raise FlatQuery(text)
     return found.T.reshape(space.dim, *shape.shape), text
+
+
+def checked_gradient(gradient: Any, space: Space, shape: tuple[int, ...]) -> np.ndarray:
+    """A gradient that was given for a query of some shape, as (q, Q); or what is wrong with it."""
+    expected, array = (space.dim, *shape), np.asarray(gradient, float)
+    if array.shape != expected:
+        raise ValueError(
+            f"gradient must have shape {expected}, a row for each coordinate of {space!r}, got {array.shape}."
+        )
+    check_finite("gradient", array)
+    return array.reshape(space.dim, -1)
 
 
 class Alone(NamedTuple):

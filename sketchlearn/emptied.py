@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .batches import PADDING
+from .seeds import stream
 from .spaces import Groups, Space
 
 PROBES = 3  # random coordinates; examples that all of them weight alike have the same row of G
@@ -82,7 +83,7 @@ def emptied_in_words(found: list[np.ndarray]) -> str:
 
 def _of_one_coordinate(batches: np.ndarray, space: Space) -> np.ndarray:
     """The batches whose examples all have one and the same row of G, that is not zero."""
-    z = np.random.default_rng(0).uniform(1, 2, (PROBES, space.dim)) * [[1], [1], [-1]]
+    z = stream("probed coordinates", 0).uniform(1, 2, (PROBES, space.dim)) * [[1], [1], [-1]]
     x = np.asarray(space.embed(z), np.float64)[:, np.maximum(batches, 0)]  # (PROBES, T, B)
     present, size = batches != PADDING, np.abs(x).max()
     first = np.take_along_axis(x, np.broadcast_to(present.argmax(1)[None, :, None], (PROBES, len(batches), 1)), 2)

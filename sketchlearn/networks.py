@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -143,3 +144,11 @@ def _from_linen(module: nn.Module, initial: Any, key: Any, call: Callable[[Any],
         return model, model.state
 
     return Network(initial["params"], {k: v for k, v in initial.items() if k != "params"}, bind)
+
+
+def optional_arguments(loss: Callable) -> set[str]:
+    """Which of the optional arguments a loss has."""
+    try:
+        return {"key", "weights", "present"} & set(inspect.signature(loss).parameters)
+    except (TypeError, ValueError):  # some callables have no signature
+        return set()

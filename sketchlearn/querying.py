@@ -12,22 +12,20 @@ import jax
 import numpy as np
 
 from . import estimators
-from .controls import Alone
+from . import scales as coordinate_scales
+from .controls import Alone, checked_gradient
 from .directions import directions
 from .doubts import with_doubts
-from .errors import check_finite
 from .interpolation import MOST_EQUATIONS, Fitted, Interpolant
 from .measuring import Measured, measured, push, slices
 from .precision import matmul_precision
 from .prediction import Prediction, predict_from
 from .running import check_query, check_smooth_query
-from .seeds import stream
 from .spaces import Space
 from .truncation import CALIBRATION, fraction_of, sizes_along, truncation
 
 ESTIMATORS = ("auto", "mean", "median_of_means", "least_squares", "kernel")
 FITTED = ("auto", "least_squares", "kernel")
-PROBED_PARAMETERS = 512
 KEPT_INTERPOLANTS = 12  # a kept sketch of degree 3: those of all its orders, alike and scaled for three queries
 PURE = 0.5  # the share of pure powers in an order above one, a guess; 0.1 to 0.5 serve microgpt alike, 0.5 the digits
 
@@ -209,7 +207,7 @@ class Sketch:
         z = self.space.locate(delete)
         at = np.atleast_2d(z) - self.centre
         seen = self._see(query)
-        first = None if gradient is None else self._check_gradient(gradient, seen)
+        first = None if gradient is None else checked_gradient(gradient, self.space, seen.baseline.shape)
         c = seen.coefficients.astype(np.complex128)
         known = np.tile(seen.centre - seen.baseline.reshape(-1).astype(float), (len(at), 1))
         if seen.alone:
@@ -332,16 +330,6 @@ class Sketch:
         c -= share * along
         return share * there
 
-    def _check_gradient(self, gradient: Any, seen: Measured) -> np.ndarray:
-        expected = (self.space.dim, *seen.baseline.shape)
-        array = np.asarray(gradient, float)
-        if array.shape != expected:
-            raise ValueError(
-                f"gradient must have shape {expected}, a row for each coordinate of {self.space!r}, got {array.shape}."
-            )
-        check_finite("gradient", array)
-        return array.reshape(self.space.dim, -1)
-
     def _fit(
         self,
         order: int,
@@ -392,23 +380,16 @@ class Sketch:
         effects = (seen.alone or seen).coefficients[:, 0]
         if not self.alone:
             effects = self._interpolant(1).fit(effects.astype(complex), np.eye(self.space.dim)).values
-        square = effects**2
-        whole = square.sum(0)
-        return _relative((square / np.where(whole > 0, whole, 1)).sum(1))
+        return coordinate_scales.of_outputs(effects)
 
     @functools.cached_property
     def _parameter_scales(self) -> np.ndarray:
         """How much each coordinate moves the parameters at first order, squared, (q,)."""
         total = sum(np.size(leaf) for leaf in jax.tree.leaves(self.parameters))
-        chosen = stream("probed parameters", 0).permutation(total)[:PROBED_PARAMETERS]  # plenty for a length
+        chosen = coordinate_scales.probed(total)
         trees = [self.alone.coefficients] if self.alone else self._parts()
         each = ([np.asarray(c)[:, 0].reshape(len(c), -1) for c in jax.tree.leaves(tree)] for tree in trees)
         effects = np.concatenate([np.concatenate(leaves, 1)[:, chosen] for leaves in each])
         if not self.alone:
             effects = self._interpolant(1).fit(effects.astype(complex), np.eye(self.space.dim)).values
-        return _relative((effects**2).sum(1))
-
-
-def _relative(size: np.ndarray) -> np.ndarray:
-    """Sizes over their mean, none of them zero."""
-    return size / size.mean() + 1e-6 if size.any() else np.ones_like(size)
+        return coordinate_scales.of_parameters(effects)

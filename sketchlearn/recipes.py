@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,35 +18,13 @@ from .batches import PADDING, check_batches, check_empty_places, count_examples,
 from .checkpointing import checkpointed_scan
 from .errors import check_count, check_dtype, check_key, is_tracer
 from .failures import Failure, first_failure, vanishing
-from .networks import network, same_structure
+from .networks import network, optional_arguments, same_structure
 from .precision import converted, floating, in_full_precision, jit, wider, widest
 from .seeds import jax_key
+from .states import Carry, Trained
 from .updating import updated
 
 REDUCTIONS = ("mean", "sum", "weighted mean")
-
-
-class Trained(NamedTuple):
-    """What a run returns when it returns more than parameters: a pytree, like them.
-
-    Attributes:
-        parameters: after the last step.
-        state: running statistics and the like, floating numbers only; empty for layers without them.
-        averaged: the exponential moving average of the parameters, None if none was asked for.
-    """
-
-    parameters: Any
-    state: Any = None
-    averaged: Any = None
-
-
-class Carry(NamedTuple):
-    """What one step hands to the next."""
-
-    parameters: Any
-    state: Any
-    optimizer_state: Any
-    averaged: Any
 
 
 class Recipe:
@@ -139,7 +116,7 @@ class Recipe:
         self.num_examples = count_examples(self.examples)
         self.batches = check_batches(batches, self.num_examples)
         self._padded = bool((self.batches == PADDING).any())
-        self._wants = _arguments(loss)
+        self._wants = optional_arguments(loss)
         self._key = jax_key("layer and loss keys", check_key(seed))
         first, present = self._chosen(self.batches[0]), jnp.asarray(self.batches[0] >= 0)
         ones = present.astype(jnp.result_type(float) if dtype is None else dtype)
@@ -345,7 +322,7 @@ class Recipe:
         return jnp.where(present, losses, 0), state()
 
     def _losses(self, model: Any, examples: Any, key: Any, weights: Any, loss: Callable, present: Any = None) -> Any:
-        wants = self._wants if loss is self.loss else _arguments(loss)
+        wants = self._wants if loss is self.loss else optional_arguments(loss)
         given = {"key": key, "weights": weights, "present": present}
         if present is None and "present" in wants:
             given["present"] = jnp.ones(weights.shape, bool)
@@ -402,11 +379,3 @@ class Recipe:
                 return carry
             carry = wide
         return carry
-
-
-def _arguments(loss: Callable) -> set[str]:
-    """Which of the optional arguments a loss has."""
-    try:
-        return {"key", "weights", "present"} & set(inspect.signature(loss).parameters)
-    except (TypeError, ValueError):  # some callables have no signature
-        return set()

@@ -21,8 +21,10 @@ ROWS = {
         "checkpointing",
         "meshes",
         "updating",
+        "scales",
+        "states",
     },
-    2: {"taylor", "flatness", "emptied", "models", "networks", "problem", "pricing"},
+    2: {"taylor", "flatness", "emptied", "models", "networks", "problem", "pricing", "tracing"},
     3: {"microgpt", "reference", "running", "failures", "recipes", "worlds"},
     4: {
         "controls",

@@ -12,6 +12,7 @@ import numpy as np
 from .. import _jax_compat as compat
 from .._jax_custom import call_of
 from ..algebra import Jet
+from ..seeds import stream
 from . import stand_ins
 
 POINTS = 16
@@ -146,7 +147,7 @@ def _floating(var: Any) -> bool:
 
 def _points(call: Met) -> Any:
     """Operands, those that move among them, and directions: normal numbers, half of the points positive."""
-    rng = np.random.default_rng(0)
+    rng = stream("custom rule points", 0)
     size = sum(v.aval.size for v in call.eqn.invars)
     for i in range(POINTS if size < LARGE else 4):
         operands = []
