@@ -477,3 +477,25 @@ def test_series_of_every_order_is_finite_through_a_long_scan():
     got = by_order(series(f, degree=6))
     assert np.isfinite(got).all()
     assert (np.abs(got).max(1) > 0).all()
+
+
+@jax.custom_jvp
+def rounded_straight_through(x):
+    return jnp.round(x)
+
+
+rounded_straight_through.defjvps(lambda t, _, x: t)
+
+
+def test_a_body_that_forgets_its_argument_where_its_rule_does_not_is_no_constant_on_circles():
+    slope = sl.taylor_coefficients(lambda x: rounded_straight_through(x) ** 2, 2.2, 1.0, 2)
+    np.testing.assert_allclose(slope, [4, 4, 1])  # (2 + t)²
+    with pytest.raises(ValueError, match="no finite values"):
+        sl.taylor_coefficients(lambda x: rounded_straight_through(x) ** 2, 2.2, 1.0, 2, method="cauchy")
+
+
+@pytest.mark.parametrize("method", ["series", "cauchy"])
+def test_a_call_that_returns_truth_values_is_a_constant(method):
+    got = sl.taylor_coefficients(lambda x: jnp.where(jnp.signbit(x), x**2, x**3), POINT, REAL, 2, method=method)
+    expected = sl.taylor_coefficients(lambda x: x ** np.array([3, 2, 3]), POINT, REAL, 2)
+    assert_same_coefficients(got, expected, rtol=CAUCHY)
