@@ -24,7 +24,10 @@ def updated(
     def gradient_at(elsewhere: Any, *_: Any) -> Any:
         return jax.grad(loss)(elsewhere)
 
-    offered = {"value": value, "grad": gradient, "value_fn": loss, "obj_fn": loss, "grad_fn": gradient_at}
+    def value_fn(elsewhere: Any, obj_fn: Any = None, grad_fn: Any = None) -> Any:
+        return loss(elsewhere)  # a line search hands on what it does not use, and refuses what is not taken by name
+
+    offered = {"value": value, "grad": gradient, "value_fn": value_fn, "obj_fn": loss, "grad_fn": gradient_at}
     while True:
         try:
             return optimizer.update(gradient, state, parameters, **offered)

@@ -282,6 +282,15 @@ def test_recipe_takes_sam(opaque):
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)  # float32
 
 
+def test_recipe_takes_what_wants_the_loss():
+    for optimizer in (
+        optax.lbfgs(),
+        optax.polyak_sgd(),
+        optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau()),
+    ):
+        assert jax.eval_shape(recipe(optimizer=optimizer), jnp.ones(6)).shape == (2,)
+
+
 def test_recipe_takes_sophia():
     trained = recipe(optimizer=optax.contrib.sophia(0.1))(jnp.ones(6))
     assert np.isfinite(trained).all()

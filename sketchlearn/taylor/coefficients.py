@@ -21,6 +21,10 @@ def taylor_coefficients(f: Callable, point: Any, direction: Any, degree: int, me
     FFT (``"cauchy"``: cost linear in the degree, degree 100 and more, concrete inputs only;
     :func:`sketchlearn.taylor.cauchy_coefficients` returns error estimates too).
 
+    The dependence meant is that of the values of ``f``: what a ``stop_gradient`` stops is followed, too. Only a
+    ``custom_jvp`` function is followed by its derivative rule, as its body may be no formula; where the rule is meant
+    to differ from the values, :func:`sketchlearn.taylor.stand_in` gives the values.
+
     Args:
         f: a pure JAX function of one pytree of real floating arrays, with floating outputs.
         point: that pytree, where to expand.
@@ -31,10 +35,6 @@ def taylor_coefficients(f: Callable, point: Any, direction: Any, degree: int, me
     Returns:
         A pytree like ``f(point)``, each leaf with a leading axis ``degree + 1``; complex
         where ``direction`` is, in the precision of ``point`` (float32 for a point of 16 bits).
-
-    The dependence meant is that of the values of ``f``: what a ``stop_gradient`` stops is followed, too. Only a
-    ``custom_jvp`` function is followed by its derivative rule, as its body may be no formula; where the rule is meant
-    to differ from the values, :func:`sketchlearn.taylor.stand_in` gives the values.
 
     Raises:
         UnsupportedPrimitive: ``f`` uses an operation without a Taylor rule.
