@@ -154,7 +154,7 @@ ENTRIES = {
     "reference.retrain": lambda: reference.retrain(training(), question(), np.zeros(N), N),
     "Metagradient": asked(lambda: entry("Metagradient")(training(), SPACE), question()),
     "ForwardFirstOrder": asked(lambda: entry("ForwardFirstOrder")(training(), SPACE), question()),
-    "LeaveOneOutSums": asked(lambda: entry("LeaveOneOutSums")(bank()), question()),
+    "CoordinateSums": asked(lambda: entry("CoordinateSums")(bank()), question()),
     "DatamodelRegression": asked(lambda: entry("DatamodelRegression")(bank(), 10), number),
     "TracIn": asked(lambda: entry("TracIn")(a_problem(), SPACE)),
     "ProjectedGradients": asked(lambda: entry("ProjectedGradients")(a_problem(), SPACE, 2, 1.0)),

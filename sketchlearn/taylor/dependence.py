@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from .. import _jax_compat as compat
 from .._jax_custom import call_of
 from ..algebra import Algebra, Jet
-from .interpreter import Context
+from .interpreter import Context, plain_value
 from .registry import RULES
 from .survey import LIBRARIES, Remark, Survey
 
@@ -139,7 +139,7 @@ class Flow(Survey):
 
     def sites(self, x: Any) -> tuple[Flat, ...]:
         """The flat operations that a value depends through."""
-        return self.state.held.get(id(x), (None, ()))[1]
+        return self.state.held.get(id(plain_value(x)), (None, ()))[1]
 
     def evaluate(self, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
         """The outputs of a jaxpr; what they depend through is remembered for the loop around."""
@@ -210,6 +210,7 @@ class Flow(Survey):
         return out
 
     def _hold(self, y: Any, sites: Sequence[Flat]) -> None:
+        y = plain_value(y)
         if not sites or isinstance(y, Jet):
             return
         self.state.held[id(y)] = (y, _union([self.sites(y), sites]))

@@ -113,12 +113,12 @@ class Context:
         for i, eqn in enumerate(jaxpr.eqns):
             given = [read(v) for v in eqn.invars]
             if eqn.primitive.name not in FOLLOWING or not any(isinstance(x, Jet) for x in given):
-                given = [_value(x) for x in given]
+                given = [plain_value(x) for x in given]
             env.update(zip(eqn.outvars, self.apply(eqn, given), strict=True))
             for v in {v for v in eqn.invars if not compat.is_literal(v)} - keep:
                 if last_use[v] == i:
                     del env[v]
-        return [_value(read(v)) for v in jaxpr.outvars]
+        return [plain_value(read(v)) for v in jaxpr.outvars]
 
     def apply(self, eqn: Any, inputs: list[Any]) -> list[Any]:
         """One equation: as it is if no jet enters, else by its rule."""
@@ -138,7 +138,7 @@ class Context:
             pair = [jnp.zeros((), _widened(v.aval.dtype)) for v in update.invars]
             params["update_jaxpr"] = compat.trace(lambda *x: self.evaluate(update, (), x), *pair).jaxpr
         out = rule.apply(self, eqn.replace(params=params), *map(_widened, inputs))
-        values = self.primals(eqn, map(_value, inputs))
+        values = self.primals(eqn, map(plain_value, inputs))
         return [Jet(v, y.parts) if isinstance(y, Jet) else v for v, y in zip(values, out, strict=True)]
 
     def primals(self, eqn: Any, inputs: Iterable[Any]) -> list[Any]:
@@ -159,7 +159,8 @@ def _widened(x: Any) -> Any:
     return x.astype(wide(x.dtype)) if hasattr(x, "astype") and narrow(x.dtype) else x
 
 
-def _value(x: Any) -> Any:
+def plain_value(x: Any) -> Any:
+    """The real program's value of a comparison; anything else as it is."""
     return x.value if isinstance(x, Compared) else x
 
 
