@@ -32,12 +32,12 @@ class Calibration:
         fastest: the largest growth from an order to the next that is believed: a tiny order before says nothing.
     """
 
-    typical: float = 1.25
-    few: float = 3.0
-    believed: float = 0.5
-    decay: float = 0.8
+    typical: float = 1.0
+    few: float = 1.0
+    believed: float = 1.0
+    decay: float = 1.0
     large: float = 0.2
-    aimed: float = 2.0
+    aimed: float = 1.5
     fastest: float = 2.0
 
 
