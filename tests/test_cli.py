@@ -192,7 +192,7 @@ def test_a_long_figure_says_beforehand_what_it_may_cost(capsys, names, tmp_path,
 
 
 BAD = {
-    "missing file": (["demo", "--names", "no/such/file"], "no file of names at 'no/such/file'"),
+    "missing file": (["demo", "--names", "no/such/file"], "no/such/file'. Give the path of a text file"),
     "no name with an x": (["demo", "--examples", 20], "none of the first 20 names has an x"),
     "no name with an x, 2": (["figure", 2, "--examples", 20], "none of the 20 training names has an x"),
     "no name with an x, 3": (["figure", 3, "--examples", 20], "none of the 20 training names has an x"),
