@@ -939,8 +939,9 @@ def test_coefficients_are_homogeneous_in_the_direction(name, i):
     scaled = compiled(name, i, Series, True)(point, jax.tree.map(lambda d: factor * d, directions(point)[1]))
     powers = factor ** np.arange(DEGREE + 1)
     expected = jax.tree.map(lambda c: (np.asarray(c).T * powers).T, complex_coefficients(name, i))
-    # equal but for the rounding of the powers of the factor
-    assert_same_coefficients(scaled, expected, rtol=1e-12)
+    # equal but for the rounding of the powers of the factor; eigenvectors divide by a gap at every order, which makes
+    # of it a few digits more
+    assert_same_coefficients(scaled, expected, rtol=1e-11 if name in ("eigh", "svd", "qr") else 1e-12)
 
 
 def decisions(function, point, site):
