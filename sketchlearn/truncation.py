@@ -32,9 +32,9 @@ class Calibration:
         fastest: the largest growth from an order to the next that is believed: a tiny order before says nothing.
     """
 
-    typical: float = 1.0
-    few: float = 1.0
-    believed: float = 1.0
+    typical: float = 2.0
+    few: float = 10.0
+    believed: float = 0.0
     decay: float = 1.0
     large: float = 0.2
     aimed: float = 1.5

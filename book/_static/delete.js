@@ -6,7 +6,7 @@
 
 var sketchlearnDelete = (function () {
   // estimators.py: from how many standard errors on a term is there; truncation.py: what is left out is judged by these
-  var CLEAR = 3, TYPICAL = 1, FEW = 1, DECAY = 1, LARGE = 0.2, AIMED = 1.5, FASTEST = 2;
+  var CLEAR = 3, TYPICAL = 2, FEW = 10, DECAY = 1, LARGE = 0.2, AIMED = 1.5, FASTEST = 2;
   var NORMAL_95 = 1.959963984540054;
 
   function decode(packed) {
