@@ -96,7 +96,8 @@ def test_scales_move_the_typical_size_between_coordinates_and_leave_its_mean_ove
     powers = np.stack([(psi**r).sum(1, keepdims=True) for r in (1, 2, 3)], 1)  # so that there are pure powers
     c = np.random.default_rng(6).normal(size=(4000, 3, 1)) + powers
     scales = np.array([0.1, 0.4, 1.0, 4.0])
-    alike, scaled = truncation.sizes_along(psi, c), truncation.sizes_along(psi, c, scales=scales)
+    by = truncation.Calibration(believed=0.5)
+    alike, scaled = truncation.sizes_along(psi, c), truncation.sizes_along(psi, c, scales=scales, calibration=by)
     # the size squared at complex directions, whose mean is that of the coefficients: Σ_j (s_j |ψ_j|²)^r, and the rest
     for r in (1, 2, 3):
         shares = np.abs(psi) ** 2 * scaled.scales
@@ -112,12 +113,13 @@ def test_scales_move_the_typical_size_between_coordinates_and_leave_its_mean_ove
 def test_scales_are_believed_in_part_and_their_unit_does_not_matter():
     psi, scales = draw(30, 4), np.array([0.1, 0.4, 1.0, 4.0])
     c = np.random.default_rng(7).normal(size=(30, 2, 1)) + 0j
-    found = truncation.sizes_along(psi, c, scales=scales)
+    by = truncation.Calibration(believed=0.3)
+    found = truncation.sizes_along(psi, c, scales=scales, calibration=by)
     # both to rounding: a mean and a few products of float64 in another order
     np.testing.assert_allclose(
-        found.scales - 1, truncation.CALIBRATION.believed * (scales / scales.mean() - 1), rtol=1e-12
+        found.scales - 1, 0.3 * (scales / scales.mean() - 1), rtol=1e-12
     )
-    other = truncation.sizes_along(psi, c, scales=1e6 * scales)
+    other = truncation.sizes_along(psi, c, scales=1e6 * scales, calibration=by)
     np.testing.assert_allclose(other.at(np.ones((1, 4))), found.at(np.ones((1, 4))), rtol=1e-12)
 
 
