@@ -97,6 +97,19 @@ def test_the_full_run_comes_with_the_package_and_its_crossovers_follow_from_its_
         for name, found in report["crossover"].items():
             for label, ratio in found["rmse_ratio"].items():
                 assert ratio == pytest.approx(rows[name, label]["rmse"] / rows["metagradient", label]["rmse"], rel=1e-6)
+        for name, ratios in report["over_sums"].items():
+            for label, ratio in ratios.items():
+                known = rows[name, label]["rmse"] / rows["sums over groups", label]["rmse"]
+                assert ratio == pytest.approx(known, rel=1e-6)
+
+
+def test_every_cell_of_the_full_run_has_a_hundred_subsets_and_none_was_seen_by_a_method_that_was_fitted():
+    for report in comparison.stored().values():
+        for row in report["rows"]:
+            assert row["count"] >= 100
+            if row["method"] not in ("additive sketch of groups", "sums over groups", "sums over groups and pairs"):
+                assert row["seen"] == 0 or row["method"] == "leave-one-out sums"
+            assert row["lds_low"] <= row["lds"] <= row["lds_high"]
 
 
 def test_a_part_of_the_full_run_is_derived_again():
