@@ -116,9 +116,7 @@ def test_scales_are_believed_in_part_and_their_unit_does_not_matter():
     by = truncation.Calibration(believed=0.3)
     found = truncation.sizes_along(psi, c, scales=scales, calibration=by)
     # both to rounding: a mean and a few products of float64 in another order
-    np.testing.assert_allclose(
-        found.scales - 1, 0.3 * (scales / scales.mean() - 1), rtol=1e-12
-    )
+    np.testing.assert_allclose(found.scales - 1, 0.3 * (scales / scales.mean() - 1), rtol=1e-12)
     other = truncation.sizes_along(psi, c, scales=1e6 * scales, calibration=by)
     np.testing.assert_allclose(other.at(np.ones((1, 4))), found.at(np.ones((1, 4))), rtol=1e-12)
 
@@ -164,24 +162,26 @@ def test_few_coordinates_or_nearly_all_are_unlike_directions():
     z = (np.arange(q) < deleted[:, None]).astype(float)
     expected = np.sqrt(np.minimum(1, 3 / deleted + deleted / q))
     # sums of up to 400 numbers in float64
-    np.testing.assert_allclose(truncation.unlike_directions(z), expected, rtol=1e-12)
-    np.testing.assert_allclose(truncation.unlike_directions(0.01 * z), expected, rtol=1e-12)
+    np.testing.assert_allclose(truncation.unlike_directions(z, 3), expected, rtol=1e-12)
+    np.testing.assert_allclose(truncation.unlike_directions(0.01 * z, 3), expected, rtol=1e-12)
     random = np.random.default_rng(5).choice([-1.0, 1.0], size=(50, q))
-    assert (truncation.unlike_directions(random) < 0.25).all(), "no sense in common"
+    assert (truncation.unlike_directions(random, 3) < 0.25).all(), "no sense in common"
     assert np.isfinite(truncation.unlike_directions(np.zeros((1, q)))).all()
 
 
 def test_own_terms_are_continued_by_their_slowest_decay_and_see_through_cancellation():
-    rate = truncation.CALIBRATION.decay
+    rate = 0.8
     terms = np.array([[1.0, 0.1, 0.09], [1e-6, 0.1, 0.01], [1.0, 0.5, 0.1]])[:, :, None]
     used = np.ones(terms.shape, bool)
-    missing, decays = truncation.continued(terms, used)
+    missing, decays = truncation.continued(terms, used, decay=rate)
     # the largest of: the last term times its own rate 0.9, and the first times 0.9³
     assert missing[0, 0] == pytest.approx(max(0.09 * 0.9, 1.0 * 0.9**3))
     assert missing[1, 0] == pytest.approx(0.1 * rate**2)
     assert missing[2, 0] == pytest.approx(rate**3)
     assert decays.all()
-    assert truncation.continued(terms, used, 0.5, np.full((3, 1), 4.0))[0][1, 0] == pytest.approx(2 * rate**3)
+    assert truncation.continued(terms, used, 0.5, np.full((3, 1), 4.0), decay=rate)[0][1, 0] == pytest.approx(
+        2 * rate**3
+    )
     assert not truncation.continued(np.array([[[1.0], [2.0]]]), np.ones((1, 2, 1), bool))[1].any()
 
 
