@@ -371,8 +371,8 @@ class Sketch:
     def _scales(self, seen: Measured) -> np.ndarray:
         """How much each coordinate matters at first order, squared, (q,): a guess for higher orders.
 
-        How much it moves the parameters; where they are not kept, how much it moves this query, each output in
-        units of its own. No other query counts: a prediction depends on nothing but what was asked.
+        How much it moves the parameters; where they are not kept, how much it moves this query.
+        No other query counts: a prediction depends on nothing but what was asked.
         """
         # only asked for where it is exact: a guess made from the directions would bias what is averaged over them
         if self._jets is not None:
@@ -380,7 +380,7 @@ class Sketch:
         effects = (seen.alone or seen).coefficients[:, 0]
         if not self.alone:
             effects = self._interpolant(1).fit(effects.astype(complex), np.eye(self.space.dim)).values
-        return coordinate_scales.of_outputs(effects)
+        return coordinate_scales.of_effects(effects)
 
     @functools.cached_property
     def _parameter_scales(self) -> np.ndarray:
@@ -392,4 +392,4 @@ class Sketch:
         effects = np.concatenate([np.concatenate(leaves, 1)[:, chosen] for leaves in each])
         if not self.alone:
             effects = self._interpolant(1).fit(effects.astype(complex), np.eye(self.space.dim)).values
-        return coordinate_scales.of_parameters(effects)
+        return coordinate_scales.of_effects(effects)

@@ -72,7 +72,7 @@ def test_the_command_prints_the_table_and_writes_the_picture(capsys, tmp_path, m
         plt.close("all")
         plt.switch_backend(before)
     out = capsys.readouterr().out
-    assert "| method | deletions | LDS | RMSE |" in out
+    assert "| method | deletions | count | seen | LDS | LDS from | LDS to | RMSE |" in out
     assert "sketch of groups against the metagradient" in out
     assert json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))["worlds"]["digits"] == report
     assert np.std(plt.imread(tmp_path / "compare.png")[..., :3]) > 0.01

@@ -655,17 +655,3 @@ def test_a_prediction_depends_on_its_own_query_only(tmp_path, additive):
         # rounding of the compiled program, which is another with two queries in it
         np.testing.assert_allclose(found.value, alone.value, rtol=1e-5)
         np.testing.assert_allclose(found.interval(0.95), alone.interval(0.95), rtol=1e-4)
-
-
-def test_outputs_of_a_kept_query_count_in_units_of_their_own(tmp_path):
-    rng = np.random.default_rng(3)
-    a, b = rng.normal(size=10), rng.normal(size=10)
-
-    def train(w):
-        return jnp.stack([jnp.tanh(w @ a / 4), jnp.tanh(w @ b / 4)])
-
-    space, options = sl.Examples(10), {"degree": 2, "num_directions": 12, "progress": False}
-    nats = sl.sketch(train, space, queries={"q": lambda p: p**2}, **options)
-    mixed = sl.sketch(train, space, queries={"q": lambda p: p**2 * jnp.array([1.0, 1000.0])}, **options)
-    one, thousand = (made.predict("q", [[0, 1, 2]]) for made in (nats, mixed))
-    np.testing.assert_allclose(thousand.value, one.value * [1, 1000], rtol=1e-5)  # float32
