@@ -10,6 +10,8 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
+from sketchlearn import comparison
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IMAGES = {"image/svg+xml", "image/png", "image/jpeg"}
@@ -218,6 +220,16 @@ def test_figures_quoted_in_chapter_7_and_the_readme_are_those_that_were_measured
         f'is {of["plain, mean"]} for the mean, {of["plain, auto"]} for "auto", {of["additive, auto"]} for the additive '
         f"sketch. The exact first order alone has {subsets['LDS at 5%, exact first order']:.2f} there"
     ) in text
-    lds = (", ".join(f"{subsets[f'LDS at {p}%, {m}, auto']:.3f}" for p in (1, 5, 10)) for m in ("plain", "additive"))
-    assert f"additive sketch | {'; '.join(lds)} |" in readme
-    assert f"additive sketch | {rmse('mean')}, {rmse('auto')}, {rmse('additive, auto')} |" in readme
+    rows = {(r["method"], r["deletions"]): r for r in comparison.stored()["microgpt"]["rows"]}
+    random = [f"random {p}.0%" for p in (1, 5, 10)]
+    unions = [f"structured {share}" for share in ("0%-5%", "5%-30%", "30%-50%")]
+
+    def listed(method, deletions, value):
+        return ", ".join(value(rows[method, d]) for d in deletions)
+
+    lds = [listed(m, random, lambda r: f"{r['lds']:.3f}") for m in ("sketch", "metagradient", "leave-one-out sums")]
+    assert f"leave-one-out retrainings | {'; '.join(lds)} |" in readme
+    first = {d: rows["metagradient", d]["rmse"] for d in unions}
+    methods = ("sketch of groups", "additive sketch of groups", "sums over groups", "sums over groups and pairs")
+    ratios = [listed(m, unions, lambda r: f"{r['rmse'] / first[r['deletions']]:.2f}") for m in methods]
+    assert f"of those and of 325 pairs | {'; '.join(ratios)} |" in readme
