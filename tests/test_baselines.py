@@ -210,6 +210,7 @@ def test_pair_sums_are_exact_without_interactions_of_three():
     found, truth = method.predict(lambda p: p, deletions), bank.predict(lambda p: p, deletions)
     np.testing.assert_allclose(found.change, truth.change, rtol=1e-5)  # float32, numbers to 196
     first = CoordinateSums(bank).predict(lambda p: p, deletions)
+    # float32 values of the same retrainings, in blocks of another size
     np.testing.assert_allclose(found.terms[:, 0], first.change, rtol=1e-6)
 
 

@@ -313,14 +313,19 @@ def test_both_of_two_examples_are_asked_for_by_their_positions(space):
     np.testing.assert_array_equal(space.locate(asked), [1, 1])
 
 
-def test_a_program_of_one_s_own_is_sketched_and_asked(tmp_path, capsys, monkeypatch):
-    (tmp_path / "my_training_program.py").write_text(
-        "import jax.numpy as jnp\n"
-        "def train(w):\n    return {'total': jnp.sum(w) ** 2}\n"
-        "def total(p):\n    return p['total']\n"
-    )
+def own_program(tmp_path, monkeypatch, module, text):
+    """Write a module with ``train`` into the directory that the command is run in: the arguments that name it."""
+    (tmp_path / f"{module}.py").write_text(f"import jax.numpy as jnp\n{text}")
     monkeypatch.chdir(tmp_path)
-    program = ["--train", "my_training_program:train", *SMALL]
+    return ["--train", f"{module}:train", *SMALL]
+
+
+def test_a_program_of_one_s_own_is_sketched_and_asked(tmp_path, capsys, monkeypatch):
+    program = own_program(
+        tmp_path, monkeypatch, "my_training_program",
+        "def train(w):\n    return {'total': jnp.sum(w) ** 2}\n"
+        "def total(p):\n    return p['total']\n",
+    )  # fmt: skip
     code, _, err = run(capsys, "sketch", tmp_path / "s", *program, "--degree", "2", "--directions", "40")
     assert code == 0, err
     loud = [word for word in program if word != "--quiet"]
@@ -336,14 +341,12 @@ def test_a_program_of_one_s_own_is_sketched_and_asked(tmp_path, capsys, monkeypa
 
 
 def test_a_flat_query_is_refused_and_an_unknown_error_is_null_in_json(tmp_path, capsys, monkeypatch):
-    (tmp_path / "my_flat_queries.py").write_text(
-        "import jax.numpy as jnp\n"
+    program = own_program(
+        tmp_path, monkeypatch, "my_flat_queries",
         "def train(w):\n    return jnp.sum(w) ** 2\n"
         "def large(p):\n    return jnp.where(p > 100, 1.0, 0.0)\n"
-        "def both(p):\n    return jnp.stack([p, large(p)])\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    program = ["--train", "my_flat_queries:train", *SMALL]
+        "def both(p):\n    return jnp.stack([p, large(p)])\n",
+    )  # fmt: skip
     code, _, err = run(capsys, "sketch", tmp_path / "s", *program, "--degree", "1", "--directions", "4")
     assert code == 0, err
     asked = ["predict", tmp_path / "s", *program, "--delete", "0", "--query"]

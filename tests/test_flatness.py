@@ -253,7 +253,7 @@ def test_what_retrains_answers_a_flat_query():
     truth = sl.retrain(train, 1 - np.eye(N), accuracy)
     np.testing.assert_array_equal(bank.predict(accuracy, list(np.eye(N, dtype=bool))).value, truth)
     sums = sl.baselines.CoordinateSums(bank).predict(accuracy, list(np.eye(N, dtype=bool)))
-    np.testing.assert_allclose(sums.value, truth, rtol=1e-12)
+    np.testing.assert_allclose(sums.value, truth, rtol=1e-12)  # subtracted and added again
 
 
 def test_a_first_order_of_exactly_zero_is_said_to_be_no_answer():

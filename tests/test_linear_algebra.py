@@ -128,6 +128,7 @@ def test_complex_directions_of_a_complex_matrix_are_linear_in_their_imaginary_un
 
     real = np.asarray(sl.taylor_coefficients(f, SQUARE, REAL, 3))
     turned = np.asarray(sl.taylor_coefficients(f, SQUARE, 1j * REAL, 3))
+    # multiplication by i is exact: what is left is the rounding of complex products
     np.testing.assert_allclose(
         turned, 1j ** np.arange(4)[:, None, None] * real, rtol=0, atol=1e-12 * np.abs(real).max()
     )
@@ -169,6 +170,7 @@ def test_the_ways_out_of_refusals_do_what_is_asked():
         return (v * jnp.sqrt(w)) @ v.T
 
     a = SQUARE @ SQUARE.T + np.eye(3)
+    # all of these to the rounding of a few operations on numbers near one
     np.testing.assert_allclose(root(a) @ root(a), a, rtol=1e-12)
     b = SQUARE + 1j * SQUARE.T
     b = b + b.conj().T

@@ -142,6 +142,7 @@ def test_sketch_of_a_run_with_narrow_numbers_predicts_what_float32_does(name):
     """To a few roundings of 1/128: in the values that the run passes through, and in the baseline."""
     train, query, in_float32 = RUNS[name]
     expected = effects(in_float32, squared)
+    # a few roundings to 16 bits of the value and of its change
     scale = np.abs(expected).max() + float(squared(in_float32(jnp.ones(8))))
     np.testing.assert_allclose(effects(train, query), expected, atol=3 * BFLOAT * scale)
 
@@ -149,6 +150,7 @@ def test_sketch_of_a_run_with_narrow_numbers_predicts_what_float32_does(name):
 def test_other_ways_to_a_run_with_narrow_leaves_are_those_of_float32_to_its_rounding():
     """Backward, circles, and the examples' own terms."""
     train, in_float32 = RUNS["leaves"][0], CASTING
+    # backwards in 16 bits, as the program is: a few roundings; of norms twice as many, for they are of order two
     expected = sl.gradient(in_float32, squared, SPACE)
     np.testing.assert_allclose(sl.gradient(train, squared, SPACE), expected, atol=3 * BFLOAT * np.abs(expected).max())
     profiles = [

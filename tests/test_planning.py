@@ -249,6 +249,7 @@ def test_the_pilot_runs_directions_that_the_sketch_of_the_same_key_does_not():
     made = sl.sketch(train, sl.Examples(N), degree=2, num_directions=9, key=3, progress=False)
     assert not np.isin(seen.coefficients[:, 0, 0].round(9), made.measure(query)[1][:, 0].round(9)).any()
     own = sl.sketch(train, sl.Examples(N), 2, 5, subseed("pilot directions", 3), progress=False)
+    # the same directions in a block of another size, float64
     np.testing.assert_allclose(seen.coefficients[..., 0], own.measure(query)[1], rtol=1e-12)
     np.testing.assert_allclose(seen.terms[..., 0], np.stack([G[:2], np.diag(H)[:2]], 1), rtol=1e-12)
     assert all(cost.compile_seconds > 0 and cost.direction_seconds > 0 for cost in seen.costs)

@@ -222,7 +222,7 @@ def test_statistics_of_those_present_are_those_of_the_incomplete_batch_by_itself
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), ours, theirs)
     query = recipe(Masked(), loss=masked_loss, initial=start).query((INPUTS, TARGETS), each=True)
     out = Masked().apply({"params": got.parameters, **got.state}, INPUTS, False, jnp.ones(5, bool))
-    np.testing.assert_allclose(query(got), (out - TARGETS) ** 2, rtol=1e-12)
+    np.testing.assert_allclose(query(got), (out - TARGETS) ** 2, rtol=1e-12)  # the same, compiled or not
 
 
 def test_series_of_a_model_whose_statistics_leave_empty_places_out():
