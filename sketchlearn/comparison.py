@@ -191,12 +191,11 @@ def _fresh(bank: RetrainBank, space: Space | None = None) -> RetrainBank:
 
 def _structured(groups: Groups, count: int, key: int) -> dict[str, Any]:
     """Unions of whole groups, in three ranges of size: random ones that fall into the range."""
-    rng = stream("structured test deletions", key)
     size = np.bincount(groups.membership) / groups.num_examples
     out: dict[str, Any] = {}
-    for low, high in ((0.0, 0.05), (0.05, 0.3), (0.3, 0.5)):
-        chosen: dict[bytes, Any] = {}
-        for _ in range(4000):
+    for which, (low, high) in enumerate(((0.0, 0.05), (0.05, 0.3), (0.3, 0.5))):
+        rng, chosen = stream("structured test deletions", key, which), {}
+        for _ in range(40_000):
             z = np.isin(np.arange(groups.dim), rng.choice(groups.dim, rng.integers(1, groups.dim), replace=False))
             if low < size @ z <= high:
                 chosen.setdefault(z.tobytes(), z[groups.membership])

@@ -25,7 +25,7 @@ class Calibration:
         typical: by how much deletions exceed directions: they move in one sense, directions in all.
         few: up to so many coordinates a deletion is judged by its own terms.
         believed: the part of what says that some coordinates matter more: at higher orders they differ less, or others
-            do.
+            do. It also says what counts as noise, and is chosen for the least error.
         decay: how a deletion's own terms shrink from one order to the next.
         large: the deleted fraction of the weights from which the first order counts in full; below, less by its root.
         aimed: so many times its typical first order, chance hardly moves a query: the deletion was chosen for it.
