@@ -6,8 +6,8 @@
 coverage is nearest to 95% on three programs, CHOSEN_ON: the least mean distance over all kinds of deletion, every
 program counted alike, and a shortfall three times, for a promise that is not kept is worse than one that is kept too
 well. One of them, ``believed``, also says what counts as noise; it is chosen first, for the least error. Without
-``--choose`` those of the package are taken. Either way their coverage on the programs of JUDGED_ON, which had no part in
-the choice, is written to ``calibration.json`` and ``calibration.md``, with the interval score beside it (width, plus
+``--choose`` those of the package are taken. Either way their coverage on the programs of JUDGED_ON, which had no part
+in the choice, is written to ``calibration.json`` and ``calibration.md``, with the interval score beside it (width, plus
 2/0.05 times what the truth lies outside: Gneiting and Raftery, "Strictly proper scoring rules, prediction, and
 estimation", 2007).
 """
