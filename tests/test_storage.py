@@ -394,8 +394,8 @@ def test_a_path_that_is_something_else_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.tex").write_text("mine")
-    for path in (tmp_path / "file", tmp_path / "folder"):
-        with pytest.raises(sl.StoreError, match="exists and is no sketch"):
+    for path, why in ((tmp_path / "file", "is a file"), (tmp_path / "folder", "exists and is no sketch")):
+        with pytest.raises(sl.StoreError, match=why):
             sketched(path)
     with pytest.raises(sl.StoreError, match="there is no sketch in"):
         sl.open_sketch(tmp_path / "nothing")
@@ -409,7 +409,7 @@ def test_a_store_of_another_format_is_refused_with_the_reason(tmp_path):
     manifest = tmp_path / "s" / "manifest.json"
     changed = json.loads(manifest.read_text()) | {"format": 7}
     manifest.write_text(json.dumps(changed))
-    with pytest.raises(sl.StoreError, match=r"has format 7, written by sketchlearn .*reads format 1"):
+    with pytest.raises(sl.StoreError, match=r"has format 7, written by sketchlearn .*reads format 2"):
         sl.open_sketch(tmp_path / "s")
 
 

@@ -242,9 +242,9 @@ def test_bad_input_is_refused_in_words(arguments, error, message):
 
 def test_a_primitive_without_a_rule_is_named_with_the_users_line_the_reason_and_a_way_out():
     with pytest.raises(sl.UnsupportedPrimitive) as caught:
-        sl.taylor_coefficients(lambda x: jax.lax.lgamma(x), 2.0, 1.0, 2)
+        sl.taylor_coefficients(lambda x: jax.lax.bessel_i0e(x), 2.0, 1.0, 2)
     text = str(caught.value)
-    for piece in ("'lgamma'", Path(__file__).name, "special functions", "Ways out", "stand_in"):
+    for piece in ("'bessel_i0e'", Path(__file__).name, "Bessel functions", "Ways out", "stand_in"):
         assert piece in text
 
 
