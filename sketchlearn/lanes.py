@@ -27,20 +27,31 @@ def lanes(work: int, least: int) -> int:
     return max(1, min(cores, MOST, work // least))
 
 
+def waits_for_its_own_threads(program: Callable) -> bool:
+    """Whether a compiled program calls LAPACK (``solve``, ``cholesky``, ``qr``, ``eigh``, ...) on a CPU.
+
+    jaxlib 0.10 divides a batch of matrices among the threads of XLA's pool, and waits for them in a thread of that
+    pool. Two programs at once then hold all threads, each waiting for the others, and neither ever ends.
+    """
+    return isinstance(program, jax.stages.Compiled) and "lapack_" in (program.as_text() or "")
+
+
 def side_by_side(program: Callable, arguments: Iterable[tuple], width: int) -> Iterator[Any]:
     """Yield ``program(*args)`` for every tuple of arguments, in order, with up to ``width`` running at once.
 
     The arguments are made by the calling thread, and the program should be compiled: JAX's
     settings (the precision, for one) belong to a thread. No more results than ``width`` are held; an
-    exception stops what has not begun.
+    exception stops what has not begun. A compiled program that would stop for ever beside itself
+    (see :func:`waits_for_its_own_threads`) runs alone.
 
     Example:
         >>> list(side_by_side(lambda x: x * x, [(1,), (2,), (3,)], width=2))
         [1, 4, 9]
     """
-    if width <= 1:
+    alone = width > 1 and waits_for_its_own_threads(program)
+    if width <= 1 or alone:
         for args in arguments:
-            yield program(*args)
+            yield jax.block_until_ready(program(*args)) if alone else program(*args)
         return
     wide = jnp.result_type(float) == jnp.float64
 

@@ -4,9 +4,10 @@ import threading
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from sketchlearn.lanes import lanes, side_by_side
+from sketchlearn.lanes import lanes, side_by_side, waits_for_its_own_threads
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 7])
@@ -40,3 +41,40 @@ def test_an_error_reaches_the_caller_and_stops_what_has_not_begun():
 def test_small_work_is_not_split():
     assert lanes(31, 32) == 1
     assert lanes(1, 32) == 1
+
+
+def newton(solve):
+    """Eight steps of Newton's method for every row of weights: side by side, they soon wait for one another."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(300, 30)), jnp.float32)
+
+    def one(weights):
+        def step(theta, _):
+            p = jax.nn.sigmoid(x @ theta)
+            hessian = (x * (weights * p * (1 - p))[:, None]).T @ x + jnp.eye(30)
+            return theta - solve(hessian, x.T @ (weights * (p - 0.25)) + theta), None
+
+        return jax.lax.scan(step, jnp.zeros(30), length=8)[0]
+
+    return one
+
+
+FACTORS = {
+    "lu": jnp.linalg.solve,
+    "cholesky": lambda a, b: jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(a), b),
+    "eigh": lambda a, b: jnp.linalg.eigh(a)[1] @ b / 1e3,
+}
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_batches_of_factorisations_end_where_there_are_several_lanes(name):
+    """Each of them stopped for ever, within its first hundred blocks, when two ran at once."""
+    weights = jnp.asarray(np.random.default_rng(1).uniform(0.5, 1.5, (64, 300)), jnp.float32)
+    program = jax.jit(jax.vmap(newton(FACTORS[name]))).lower(weights).compile()
+    out = list(side_by_side(program, ((weights + i / 1000,) for i in range(100)), width=2))
+    np.testing.assert_array_equal(out[0], program(weights))
+    assert waits_for_its_own_threads(program)
+
+
+def test_a_program_without_factorisations_keeps_its_lanes():
+    program = jax.jit(lambda x: jnp.tanh(x @ x)).lower(jnp.ones((64, 64))).compile()
+    assert not waits_for_its_own_threads(program)
