@@ -1,4 +1,4 @@
-"""The measured figures: ``python -m benchmarks [--only ROW ..] [--names FILE] [--out DIR]``.
+"""The measured figures: ``python -m benchmarks [--only ROW ..] [--names FILE] [--cache DIR] [--out DIR]``.
 
 Everything is a ratio of two things measured side by side in one run, or a size. Each row is written to
 ``results.json`` as soon as it is known; ``results.md`` is made from it.
@@ -33,6 +33,8 @@ from sketchlearn.models import name_loss
 from sketchlearn.paths import directory
 from sketchlearn.running import SMALLEST_LANE, jets_along
 from sketchlearn.taylor.transform import series_coefficients
+
+CACHE: Path | None = None  # where sketches are kept, to go on after a stop
 
 
 def interleaved(programs: dict, repeats: int = 5) -> dict[str, float]:
@@ -231,6 +233,11 @@ def one_step(names, degrees=range(1, 9)):
     return out
 
 
+def _sketch(name, *args, **options):
+    """A sketch, kept under this name where there is a cache."""
+    return sl.sketch(*args, progress=False, store=CACHE / name if CACHE else None, **options)
+
+
 def _rms(x):
     return float(np.sqrt(np.mean(np.square(x))))
 
@@ -284,7 +291,7 @@ def groups(names):
         ("", {}), ("additive, ", {"additive": True}), ("centre, ", {"centre": 0.1}),
         ("additive and centre, ", {"additive": True, "centre": 0.1}), ("orthogonal, ", {"design": "orthogonal"}),
     ):  # fmt: skip
-        made = sl.sketch(experiment.train, space, 3, 500, progress=False, **options)
+        made = _sketch(f"groups {kind}".rstrip(", "), experiment.train, space, 3, 500, **options)
         every = ("mean", "median_of_means", "least_squares", "kernel", "auto") if not kind else ("mean", "auto")
         for e in every:
             found = made.predict(query, asked, e)
@@ -318,7 +325,7 @@ def pool(names):
     truth = _retrained(experiment, query, sl.Examples(1000).locate(asked))
     errors, coverage = {}, {}
     for name, space in (("all", sl.Examples(1000)), ("pool", sl.Candidates(candidates, 1000))):
-        made = sl.sketch(experiment.train, space, 3, 500, progress=False)
+        made = _sketch(f"pool {name}", experiment.train, space, 3, 500)
         for e in ("mean", "kernel"):
             errors[name, e] = np.sqrt((made.predict(query, asked, e).standard_errors ** 2).mean(0))  # (order, name)
         inside = _inside(made.predict(query, asked, "auto"), truth).mean()
@@ -345,7 +352,7 @@ def random_subsets(names):
         along = -jnp.zeros(1000).at[experiment.deleted].set(1.0)
         exact = jax.jvp(jax.jit(lambda w: x_query(experiment.train(w))), (jnp.ones(1000),), (along,))[1]
         made = {
-            kind: sl.sketch(experiment.train, sl.Examples(1000), 2, 500, progress=False, additive=kind == "additive")
+            kind: _sketch(f"subsets {kind}", experiment.train, sl.Examples(1000), 2, 500, additive=kind == "additive")
             for kind in ("plain", "additive")
         }
         out = {
@@ -528,7 +535,7 @@ def larger(names):
     for what, labels in groupings.items():
         space = sl.Groups(labels)
         truth = sl.retrain(train, 1 - space.embed(space.locate(asked)), query, dtype=jnp.float32).astype(np.float64)
-        made = sl.sketch(train, space, 2, 64, dtype=jnp.float32, progress=False, additive=what == "letters")
+        made = _sketch(f"larger {what}", train, space, 2, 64, dtype=jnp.float32, additive=what == "letters")
         kinds = {"": sl.Sketch(space, 2, 0, made.parameters, made.coefficients)} | (
             {", additive": made} if made.alone else {}
         )
@@ -608,8 +615,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", nargs="*", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--names", help="a file of names (default: the bundled list)")
+    parser.add_argument("--cache", type=Path, help="keeps the sketches of the rows, to go on after a stop")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
+    global CACHE
+    CACHE = args.cache
     args.out = directory("--out", args.out)
     stored = args.out / "results.json"
     results = json.loads(stored.read_text()) if stored.exists() else {}
