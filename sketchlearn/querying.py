@@ -223,7 +223,7 @@ class Sketch:
         apart = self._control(seen.query, c, at) if control and seen.query else np.zeros((len(at), *c.shape[1:]))
         powers = estimators.powers(self.directions, at, self.degree, interactions=seen.alone is not None)
         scales = self._scales(seen) if estimator in FITTED and (self.alone or self._solves_first) else None
-        sizes = sizes_along(self.directions, raw, bool(seen.alone), scales, self.calibration).at(at)
+        sizes = sizes_along(self.directions, raw, bool(seen.alone)).at(at)
         how, notes = [estimator.replace("_", " ")] * self.degree, []
         if estimator == "median_of_means":
             groups = estimators.groups_for(failure, self.num_directions)
@@ -242,7 +242,7 @@ class Sketch:
             fits, how = [fit for fit, _ in made], [text for _, text in made]
             averaged = [fit.residuals if fit.residuals.any() else c[:, r] for r, fit in enumerate(fits)]
             left = np.stack(averaged, 1)  # of an order that is solved for, all of it
-            expected = sizes_along(self.directions, left, bool(seen.alone), scales, self.calibration).at(at)
+            expected = sizes_along(self.directions, left, bool(seen.alone)).at(at)
             found = estimators.with_fits(powers, fits, self.space.dim, expected, sizes * fraction_of(left, raw))
         if first is not None and not seen.alone:
             apart[:, 0] += at @ first

@@ -1,4 +1,4 @@
-"""What a prediction leaves out: the size of an order at a typical deletion, and the decay of a deletion's own terms.
+"""What a prediction leaves out: the size of an order at a typical deletion, and what a deletion's own terms say of it.
 
 How large an order is *along the directions* is known without noise. Directions are alike, deletions are not: what the
 directions say holds for a deletion of many coordinates that have little to do with one another, and a deletion of few,
@@ -24,9 +24,6 @@ class Calibration:
     Attributes:
         typical: by how much deletions exceed directions: they move in one sense, directions in all.
         few: up to so many coordinates a deletion is judged by its own terms.
-        believed: the part of what says that some coordinates matter more: at higher orders they differ less, or others
-            do. It also says what counts as noise, and is chosen for the least error.
-        decay: how a deletion's own terms shrink from one order to the next.
         large: the deleted fraction of the weights from which the first order counts in full; below, less by its root.
         aimed: so many times its typical first order, chance hardly moves a query: the deletion was chosen for it.
         fastest: the largest growth from an order to the next that is believed: a tiny order before says nothing.
@@ -34,8 +31,6 @@ class Calibration:
 
     typical: float = 2.0
     few: float = 10.0
-    believed: float = 0.0
-    decay: float = 1.0
     large: float = 0.2
     aimed: float = 1.5
     fastest: float = 2.0
@@ -50,52 +45,36 @@ class Sizes(NamedTuple):
     Attributes:
         pure: (k, Q), of the coefficients of ``z_j^r``; of order one all is pure.
         mixed: (k, Q), of the rest.
-        scales: (q,), how much coordinates are expected to matter beside one another, squared.
     """
 
     pure: np.ndarray
     mixed: np.ndarray
-    scales: np.ndarray
 
     def at(self, z: np.ndarray) -> np.ndarray:
         """The typical size of every order at coordinates z (B, q): (B, k, Q).
 
-        ``S_r(z)² = pure_r Σ_j (s_j z_j²)^r + mixed_r [(Σ_j s_j z_j²)^r - Σ_j (s_j z_j²)^r]``: what P_r(z)² is in the
-        mean over polynomials whose coefficients have random signs, and sizes by the scales of their coordinates.
+        ``S_r(z)² = pure_r Σ_j z_j^2r + mixed_r [|z|^2r - Σ_j z_j^2r]``: what P_r(z)² is in the mean over polynomials
+        whose coefficients have random signs, and of each kind one size.
         """
-        squares, orders = z * z * self.scales, range(1, len(self.pure) + 1)
+        squares, orders = z * z, range(1, len(self.pure) + 1)
         alone = np.stack([(squares**r).sum(1) for r in orders], 1)[..., None]
         every = np.stack([squares.sum(1) ** r for r in orders], 1)[..., None]
         return np.sqrt(alone * self.pure + np.maximum(every - alone, 0) * self.mixed)
 
 
-def sizes_along(
-    psi: np.ndarray,
-    coefficients: np.ndarray,
-    interactions: bool = False,
-    scales: np.ndarray | None = None,
-    calibration: Calibration = CALIBRATION,
-) -> Sizes:
+def sizes_along(psi: np.ndarray, coefficients: np.ndarray, interactions: bool = False) -> Sizes:
     """How large the orders are along directions, and how much of it the pure powers ``z_j^r`` are.
 
     ``E|c_r|² = C Σ_j b_j² + rest`` with ``C = E|ψ_j|^2r = 1 / C(q+r-1, r)`` and b_j the coefficient of ``z_j^r``, for
     different monomials are orthogonal. ``E Re[conj(ψ_j)^r c_r] = C b_j``, so pairs of different directions estimate
-    ``Σ_j b_j²`` without bias. And ``E (Σ_j s_j |ψ_j|²)^r = C h_r(s)``, the sum of all monomials of degree r.
+    ``Σ_j b_j²`` without bias.
 
     Args:
         psi: (m, q) complex, independent and uniform on the unit sphere.
         coefficients: (m, k, Q) complex.
         interactions: whether there are no pure powers above order one.
-        scales: (q,), how much coordinates matter at first order, squared, believed in part; all alike if not given.
-        calibration: says which part.
     """
     k, q = coefficients.shape[1], psi.shape[1]
-    part = calibration.believed
-    scales = np.ones(q) if scales is None else part * scales / scales.mean() + 1 - part
-    sums = [(scales**r).sum() for r in range(1, k + 1)]
-    complete = [1.0]  # r h_r = Σ_i p_i h_{r-i}
-    for r in range(1, k + 1):
-        complete.append(sum(sums[i - 1] * complete[r - i] for i in range(1, r + 1)) / r)
     pure, mixed = [], []
     for r in range(1, k + 1):
         c, one = coefficients[:, r - 1], 1 / math.comb(q + r - 1, r)
@@ -106,10 +85,9 @@ def sizes_along(
             alone = size
         else:
             alone = np.clip(_squares_of_pure(psi**r, c) / one, 0, size)
-        pure.append(alone / (one * sums[r - 1]))
-        rest = one * (complete[r] - sums[r - 1])
-        mixed.append((size - alone) / rest if r > 1 and q > 1 else np.zeros_like(size))
-    return Sizes(np.array(pure), np.array(mixed), scales)
+        pure.append(alone / (one * q))
+        mixed.append((size - alone) / (1 - q * one) if r > 1 and q > 1 else np.zeros_like(size))
+    return Sizes(np.array(pure), np.array(mixed))
 
 
 def _squares_of_pure(powers: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -161,12 +139,10 @@ def continued(
     bend: Any = 1.0,
     first: np.ndarray | None = None,
     lowest: int = 1,
-    decay: float = CALIBRATION.decay,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A deletion's own terms continued to the first order left out, (B, Q), and whether they decay, (B, Q).
+    """How large a deletion's own terms make the first order left out, (B, Q), and whether they decay, (B, Q).
 
-    Each shrinks by the factor ``decay`` an order (or by that of the last two, if they decay more slowly), and the
-    largest continuation counts, because a single term may be small by cancellation.
+    As large as the largest of them, because a single term may be small by cancellation.
 
     Args:
         terms: (B, k, Q).
@@ -182,15 +158,10 @@ def continued(
         return np.take_along_axis(size, np.clip(index, 0, terms.shape[1] - 1)[:, None], 1)[:, 0]
 
     last, before = at(count - 1), at(count - 2)
-    comparable = count > lowest
-    decays = ~comparable | (last < before) | (last == 0)
-    slow = comparable & (last > decay * before)
-    ratio = np.divide(last, before, out=np.ones_like(last), where=before > 0)
-    rate = np.where(slow, np.minimum(ratio, 1.0), decay)
+    decays = (count <= lowest) | (last < before) | (last == 0)
     begin = size[:, 0] if first is None else np.maximum(size[:, 0], first)
     size = np.concatenate([(bend * begin)[:, None], size[:, 1:]], 1)
-    ahead = count[:, None] - np.arange(terms.shape[1])[:, None]  # orders from each term to the first left out
-    return np.where(used, size * rate[:, None] ** np.maximum(ahead, 0), 0.0).max(1), decays
+    return np.where(used, size, 0.0).max(1), decays
 
 
 def truncation(
@@ -209,7 +180,7 @@ def truncation(
 
     ``sqrt(typical² missing² + unlike² own² · missing² / all²)`` with ``missing² = lost + S_{k+1}² + S_{k+2}²``. The
     typical sizes S go on by the last ratio, ``ρ = S_k / S_{k-1} · k² / (k² - 1)``: ratios of the coefficients 1/r of a
-    logarithm grow like that. ``own`` is what the deletion's own terms continue to; ``unlike`` is that of
+    logarithm grow like that. ``own`` is what the deletion's own terms say; ``unlike`` is that of
     :func:`unlike_directions`, or one if the deletion moves the query at first order by much more than is typical. Of
     ``all² = Σ S_r²``, over the orders not used, fits and means know a part: what is missing is the rest.
 
@@ -229,12 +200,12 @@ def truncation(
     k, bend = terms.shape[1], np.minimum(1, np.sqrt(fraction / by.large))[:, None]
     ratio = np.divide(np.abs(moved), sizes[:, 0], out=np.zeros_like(moved), where=sizes[:, 0] > 0)
     aimed = np.clip(ratio / by.aimed - 1, 0, 1)
-    own, decays = continued(terms, used, np.maximum(bend, aimed), first, lowest, by.decay)
+    own, decays = continued(terms, used, np.maximum(bend, aimed), first, lowest)
     last, before = sizes[:, -1], sizes[:, -2] if k > 1 else sizes[:, -1]
     if k < lowest:  # one coordinate alone has no interactions
         last = last * np.sqrt(1 - 1 / _participants(z))[:, None]
-    ratio = np.divide(last, before, out=np.full_like(last, by.decay), where=before > 0)
-    ratio = np.minimum(ratio * k * k / (k * k - 1), by.fastest) if k > 1 else ratio * by.decay * bend
+    ratio = np.divide(last, before, out=np.ones_like(last), where=before > 0)
+    ratio = np.minimum(ratio * k * k / (k * k - 1), by.fastest) if k > 1 else ratio * bend
     ahead = (last * ratio) ** 2 * (1 + np.minimum(ratio, 1) ** 2)
     missing, every = lost + ahead, (sizes**2 * ~used).sum(1) + ahead
     share = np.divide(missing, every, out=np.ones_like(ahead), where=every > missing)

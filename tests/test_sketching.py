@@ -197,13 +197,12 @@ def test_with_one_candidate_every_direction_is_exact_and_the_series_is_the_leave
     # the spread of equal numbers is the rounding of their squares' mean: sqrt(1e-16) of their size
     assert (found.standard_errors < 1e-7 * np.abs(exact).max()).all()
     missing = np.abs(ridge.without(i) - found.value)
-    # the rest of a geometric series; its estimate assumes no faster decay than DECAY, so it is above
+    # the rest of a geometric series; its estimate takes the first term's size for that of the next, so it is above
     np.testing.assert_allclose(missing, np.abs(exact[-1]) * leverage / (1 - leverage), rtol=1e-6)
-    # in one dimension typical sizes are the terms: they go on by their own ratio, and the first term by DECAY
-    assert leverage < truncation.CALIBRATION.decay
+    # in one dimension typical sizes are the terms: they go on by their own ratio, and the first term as it is
     ratio = leverage * degree**2 / (degree**2 - 1)
     typical = truncation.CALIBRATION.typical * np.abs(exact[-1]) * ratio * np.hypot(1, ratio)
-    own = np.abs(exact[0]) * np.sqrt(1 / 8 / truncation.CALIBRATION.large) * truncation.CALIBRATION.decay**degree
+    own = np.abs(exact[0]) * np.sqrt(1 / 8 / truncation.CALIBRATION.large)
     # the terms are known to 1e-11 (above), and their ratio is taken of terms that are 1e-4 of the first
     np.testing.assert_allclose(found.truncation, np.hypot(typical, own), rtol=1e-6)
     assert (found.truncation > missing).all()
@@ -376,9 +375,9 @@ def test_auto_drops_the_orders_that_are_noise_and_says_so():
     assert kernel.shrunk == 0
     assert kernel.change == pytest.approx(kernel.terms.sum(), rel=1e-14)
     assert auto.standard_error == pytest.approx(auto.standard_errors[0], rel=1e-14)  # the square root of a square
-    # no cancellation in it, all weights are moved, and the deletion is chosen for the query: the first order,
-    # continued; the typical size of what is lost and of what follows adds a hundredth
-    own = truncation.CALIBRATION.decay * abs(auto.terms[0])
+    # no cancellation in it, all weights are moved, and the deletion is chosen for the query: the first order;
+    # the typical size of what is lost and of what follows adds a hundredth
+    own = abs(auto.terms[0])
     assert own < auto.truncation < 1.02 * own
     assert any(
         "orders dropped because noise exceeds them, of 1 predictions: 1 at order 2, 1 at order 3; shrunk estimates "

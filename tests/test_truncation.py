@@ -34,11 +34,10 @@ def test_the_typical_size_is_the_mean_square_over_polynomials_of_random_signs():
     # a mixed monomial counts by its multinomial coefficient, as in |z|^2r
     ways = np.array([math.factorial(r) / np.prod([math.factorial(a) for a in p]) for p in powers])
     weights = np.where(pure, 2.0, 0.3 * np.sqrt(ways))
-    z, scales = rng.normal(size=(5, q)), np.array([0.5, 1.0, 2.0, 3.0])
-    weights *= np.prod(np.sqrt(scales) ** powers, axis=1)
+    z = rng.normal(size=(5, q))
     signs = rng.choice([-1.0, 1.0], size=(20000, len(powers)))
     brute = np.mean([values(powers, s * weights, z) ** 2 for s in signs], 0)
-    sizes = truncation.Sizes(np.array([[0.0], [0.0], [4.0]]), np.array([[0.0], [0.0], [0.09]]), scales)
+    sizes = truncation.Sizes(np.array([[0.0], [0.0], [4.0]]), np.array([[0.0], [0.0], [0.09]]))
     # a mean of 20,000 squares of near normal numbers is known to a hundredth
     np.testing.assert_allclose(sizes.at(z)[:, 2, 0] ** 2, brute, rtol=0.05)
 
@@ -91,36 +90,6 @@ def test_interactions_have_no_pure_powers_and_are_nothing_at_one_coordinate():
     assert (found.at(np.ones((1, 4)))[:, 1:] > 0).all()
 
 
-def test_scales_move_the_typical_size_between_coordinates_and_leave_its_mean_over_directions():
-    psi = draw(4000, 4)
-    powers = np.stack([(psi**r).sum(1, keepdims=True) for r in (1, 2, 3)], 1)  # so that there are pure powers
-    c = np.random.default_rng(6).normal(size=(4000, 3, 1)) + powers
-    scales = np.array([0.1, 0.4, 1.0, 4.0])
-    by = truncation.Calibration(believed=0.5)
-    alike, scaled = truncation.sizes_along(psi, c), truncation.sizes_along(psi, c, scales=scales, calibration=by)
-    # the size squared at complex directions, whose mean is that of the coefficients: Σ_j (s_j |ψ_j|²)^r, and the rest
-    for r in (1, 2, 3):
-        shares = np.abs(psi) ** 2 * scaled.scales
-        pure, every = (shares**r).sum(1), shares.sum(1) ** r
-        found = scaled.pure[r - 1] * pure + scaled.mixed[r - 1] * (every - pure)
-        # 4,000 directions
-        assert found.mean() == pytest.approx(np.mean(np.abs(c[:, r - 1]) ** 2), rel=0.1)
-    small, large = np.eye(4)[:1], np.eye(4)[3:]
-    assert (scaled.at(small) < alike.at(small)).all()
-    assert (scaled.at(large) > alike.at(large)).all()
-
-
-def test_scales_are_believed_in_part_and_their_unit_does_not_matter():
-    psi, scales = draw(30, 4), np.array([0.1, 0.4, 1.0, 4.0])
-    c = np.random.default_rng(7).normal(size=(30, 2, 1)) + 0j
-    by = truncation.Calibration(believed=0.3)
-    found = truncation.sizes_along(psi, c, scales=scales, calibration=by)
-    # both to rounding: a mean and a few products of float64 in another order
-    np.testing.assert_allclose(found.scales - 1, 0.3 * (scales / scales.mean() - 1), rtol=1e-12)
-    other = truncation.sizes_along(psi, c, scales=1e6 * scales, calibration=by)
-    np.testing.assert_allclose(other.at(np.ones((1, 4))), found.at(np.ones((1, 4))), rtol=1e-12)
-
-
 def test_fits_of_the_same_directions_leave_more_pure_powers_than_pairs_of_what_they_leave_say():
     # few directions for many coordinates: 60 for 120, and pure powers that are half of order two
     q, m, rng = 120, 60, np.random.default_rng(8)
@@ -169,19 +138,15 @@ def test_few_coordinates_or_nearly_all_are_unlike_directions():
     assert np.isfinite(truncation.unlike_directions(np.zeros((1, q)))).all()
 
 
-def test_own_terms_are_continued_by_their_slowest_decay_and_see_through_cancellation():
-    rate = 0.8
-    terms = np.array([[1.0, 0.1, 0.09], [1e-6, 0.1, 0.01], [1.0, 0.5, 0.1]])[:, :, None]
+def test_the_largest_of_a_deletions_own_terms_counts_and_sees_through_cancellation():
+    terms = np.array([[1.0, 0.1, 0.09], [1e-6, 0.1, 0.01], [1.0, 0.5, 7.0]])[:, :, None]
     used = np.ones(terms.shape, bool)
-    missing, decays = truncation.continued(terms, used, decay=rate)
-    # the largest of: the last term times its own rate 0.9, and the first times 0.9³
-    assert missing[0, 0] == pytest.approx(max(0.09 * 0.9, 1.0 * 0.9**3))
-    assert missing[1, 0] == pytest.approx(0.1 * rate**2)
-    assert missing[2, 0] == pytest.approx(rate**3)
+    used[2, 2] = False
+    missing, decays = truncation.continued(terms, used)
+    assert missing[:, 0].tolist() == [1.0, 0.1, 1.0]
     assert decays.all()
-    assert truncation.continued(terms, used, 0.5, np.full((3, 1), 4.0), decay=rate)[0][1, 0] == pytest.approx(
-        2 * rate**3
-    )
+    # the first order without cancellation, and bent to the half of it
+    assert truncation.continued(terms, used, 0.5, np.full((3, 1), 4.0))[0][1, 0] == 2.0
     assert not truncation.continued(np.array([[[1.0], [2.0]]]), np.ones((1, 2, 1), bool))[1].any()
 
 
@@ -218,9 +183,8 @@ def test_an_order_that_is_nothing_by_rounding_does_not_make_the_next_one_huge():
 def test_a_first_order_sketch_bends_with_the_root_of_the_fraction_and_one_coordinate_has_no_interactions():
     z = np.ones((1, 9))
     small, large = (left_out([1.0], z, fraction=f)[0] for f in (0.002, 0.2))
-    rate = truncation.CALIBRATION.decay
-    assert large == pytest.approx(truncation.CALIBRATION.typical * math.hypot(rate, rate**2), rel=1e-12)
-    assert small == pytest.approx(truncation.CALIBRATION.typical * math.hypot(0.1 * rate, 0.01 * rate**2), rel=1e-12)
+    assert large == pytest.approx(truncation.CALIBRATION.typical * math.hypot(1, 1), rel=1e-12)
+    assert small == pytest.approx(truncation.CALIBRATION.typical * math.hypot(0.1, 0.01), rel=1e-12)
     assert left_out([1.0], np.eye(9)[:1], lowest=2)[0] == 0
     assert left_out([1.0], z, lowest=2)[0] > 0
 
@@ -237,7 +201,7 @@ def test_of_own_terms_continued_to_orders_that_are_known_in_part_only_the_rest_c
     for known in (0.0, 0.5, 1.0):  # of order two
         missing = 0.4**2 * (1 - known) + ahead
         share = missing / (0.4**2 + ahead)
-        expected = math.sqrt(truncation.CALIBRATION.typical**2 * missing + share * truncation.CALIBRATION.decay**2)
+        expected = math.sqrt(truncation.CALIBRATION.typical**2 * missing + share)
         lost = np.full((1, 1), 0.4**2 * (1 - known))
         found = truncation.truncation(terms, used, z, np.ones(1), sizes, terms[:, 0], lost)[0][0, 0]
         assert found == pytest.approx(expected, rel=1e-12)
@@ -253,7 +217,7 @@ def test_truncation_does_not_depend_on_the_unit_of_the_query():
 
 def test_a_deletion_that_moves_the_query_far_more_than_is_typical_is_judged_by_its_own_terms():
     z = (np.arange(1000) < 100)[None].astype(float)
-    own = truncation.CALIBRATION.decay**2  # of a first order of one, with two orders used
+    own = 1.0  # a first order of one
     bend, unlike = np.sqrt(0.1 / truncation.CALIBRATION.large), truncation.unlike_directions(z)[0]
     for typical, counts in ((1.0, bend * unlike), (0.5, bend * unlike), (0.25, 1.0), (0.01, 1.0)):
         assert left_out([typical, 0.0], z, moved=1.0)[0] == pytest.approx(own * counts, rel=1e-12)

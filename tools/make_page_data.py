@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import sketchlearn as sl
+from sketchlearn.estimators import CLEAR
 from sketchlearn.measuring import Measured
 from sketchlearn.querying import Sketch
 from sketchlearn.truncation import fraction_of, sizes_along
@@ -146,8 +148,8 @@ def derived(sketch: Sketch) -> dict[str, np.ndarray]:
 
     Order one is solved for: a gradient. The fit of order r > 1 at z is ``Σ_i Re[conj(β_ir) (ψ_i · z)^r]``, or where the
     scaled kernel fits better ``Σ_i Re[conj(β_ir) ((ψ_i · S z)^r + bonus_r Σ_j (s_j ψ_ij z_j)^r)]`` with S the squared
-    scales s; what it leaves of ``c_ir`` are the residuals. ``sizes`` are those of the residuals and of all, with the
-    scales in so far as they are ``believed``; ``left`` is how much the residuals are of all.
+    scales s; what it leaves of ``c_ir`` are the residuals. ``sizes`` are those of the residuals and of all; ``left`` is
+    how much the residuals are of all.
     """
     seen = sketch.queries[QUERY]
     c = seen.coefficients.astype(complex)
@@ -167,11 +169,10 @@ def derived(sketch: Sketch) -> dict[str, np.ndarray]:
         betas = [_weights_of(sketch._interpolant(r, s), c[:, r - 1]) for s in (None, scales)]
         fits.append(np.where(use, betas[1], betas[0]))
     rest = np.concatenate([c[:, :1], np.stack(residuals, 1)], 1)
-    left, whole = (sizes_along(sketch.directions, of, scales=scales) for of in (rest, c))
+    left, whole = (sizes_along(sketch.directions, of) for of in (rest, c))
     return {
         "sizes": np.stack([[of.pure, of.mixed] for of in (left, whole)]),
         "left": fraction_of(rest, c),
-        "believed": whole.scales,
         "gradient": first.fit(c[:, 0], eye, rounding).values,
         "scales": scales,
         "scaled": np.array(scaled),
@@ -219,6 +220,7 @@ def page_data(kept: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, 
         "numExamples": len(names),
         "degree": sketch.degree,
         "numDirections": sketch.num_directions,
+        "calibration": {"clear": CLEAR, **dataclasses.asdict(sketch.calibration)},
         "units": [{"label": u.label, "letter": u.letter, "names": [names[i] for i in u.members]} for u in units],
         "cases": [
             {"group": group, "label": label, "units": np.flatnonzero(ticked).tolist()}
@@ -229,7 +231,6 @@ def page_data(kept: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, 
         "truth": array(kept["truth"]),
         "sizes": array(d["sizes"]),
         "left": array(d["left"]),
-        "believed": array(d["believed"]),
         "gradient": array(d["gradient"]),
         "scales": array(d["scales"]),
         "scaled": d["scaled"].tolist(),

@@ -5,8 +5,6 @@
 "use strict";
 
 var sketchlearnDelete = (function () {
-  // estimators.py: from how many standard errors on a term is there; truncation.py: what is left out is judged by these
-  var CLEAR = 3, TYPICAL = 2, FEW = 10, DECAY = 1, LARGE = 0.2, AIMED = 1.5, FASTEST = 2;
   var NORMAL_95 = 1.959963984540054;
 
   function decode(packed) {
@@ -27,9 +25,11 @@ var sketchlearnDelete = (function () {
      at(moments, share): what Sketch.predict(query, share * x) returns with estimator="auto". */
   function predictor(data) {
     var q = data.units.length, m = data.numDirections, k = data.degree, Q = data.tests.length;
+    // from how many standard errors on a term is there, and what is left out is judged by: Calibration of the package
+    var by = data.calibration;
     var psi = decode(data.directions), fits = decode(data.fits), left = decode(data.residuals);
     // (of what the mean shows of what fits leave; of all), (pure, mixed), order, test; what fits leave over all: order, test
-    var sizes = decode(data.sizes), fraction = decode(data.left), believed = decode(data.believed);
+    var sizes = decode(data.sizes), fraction = decode(data.left);
     var gradient = decode(data.gradient), scales = decode(data.scales), baseline = decode(data.baseline);
     var length = data.units.map(function (u) { return Math.sqrt(u.names.length); });
     // the largest share of the names that was ever deleted for real: beyond it nothing was compared with the truth
@@ -89,7 +89,7 @@ var sketchlearnDelete = (function () {
 
     function moments(ticked) {
       var z = new Float64Array(q), scaled = new Float64Array(q), deleted = 0, total = 0;
-      var sums = new Float64Array(k), square = 0, fourth = 0;  // of (s z^2)^r, and of z^2 and z^4
+      var sums = new Float64Array(k), square = 0, fourth = 0;  // of z^2r, and of z^2 and z^4
       for (var j = 0; j < q; j++) {
         if (!ticked[j]) continue;
         z[j] = length[j];
@@ -98,9 +98,9 @@ var sketchlearnDelete = (function () {
         total += z[j];
         square += z[j] * z[j];
         fourth += Math.pow(z[j], 4);
-        for (var r = 0; r < k; r++) sums[r] += Math.pow(believed[j] * z[j] * z[j], r + 1);
+        for (var r = 0; r < k; r++) sums[r] += Math.pow(z[j] * z[j], r + 1);
       }
-      var few = fourth ? FEW * fourth / (square * square) + total * total / (q * square) : 1;
+      var few = fourth ? by.few * fourth / (square * square) + total * total / (q * square) : 1;
       var plain = powers(z), other = powers(scaled), pure = purePowers(scaled), tests = [];
       for (var i = 0; i < m; i++) {
         for (r = 2; r <= k; r++) {
@@ -152,7 +152,7 @@ var sketchlearnDelete = (function () {
     }
 
     function at(found, share) {
-      var bend = Math.min(1, Math.sqrt(found.fraction * share / LARGE));
+      var bend = Math.min(1, Math.sqrt(found.fraction * share / by.large));
       return found.tests.map(function (test, t) {
         var terms = [], errors = [], used = [], shrunk = [], before = 0, ok = true, change = 0, variance = 0;
         var count = 0, lost = 0, unused = 0;
@@ -162,7 +162,7 @@ var sketchlearnDelete = (function () {
           errors.push(Math.sqrt(Math.max(0, test.covariance[r][r])) * factor);
           // an order is used if it is expected to exceed its error; or if it does so three times, and could be so large
           var size = Math.abs(terms[r]), expected = test.expected[r] * factor, noise = errors[r] * errors[r];
-          if (r) ok = ok && (errors[r] <= expected || (size >= CLEAR * errors[r] && errors[r] <= before / 4));
+          if (r) ok = ok && (errors[r] <= expected || (size >= by.clear * errors[r] && errors[r] <= before / 4));
           before = Math.max(before, size);
           used.push(ok);
           // else what its fit explains, and the share of the rest that is expected not to be noise
@@ -181,24 +181,23 @@ var sketchlearnDelete = (function () {
             if (used[a] && used[b]) variance += test.covariance[a][b] * Math.pow(share, a + b + 2);
           }
         }
-        // what is left out: the used terms, continued by one order, and the typical sizes, by two
+        // what is left out: as much as the largest of the used terms, and the typical sizes, continued by two orders
         var last = Math.abs(terms[count - 1]), previous = count > 1 ? Math.abs(terms[count - 2]) : 0;
-        var decays = count < 2 || last < previous || last === 0, rate = DECAY, own = 0;
-        if (count > 1 && last > DECAY * previous) rate = Math.min(previous > 0 ? last / previous : 1, 1);
+        var decays = count < 2 || last < previous || last === 0, own = 0;
         var typicalFirst = test.whole[0] * share, moved = typicalFirst > 0 ? Math.abs(terms[0]) / typicalFirst : 0;
-        var aimed = Math.min(1, Math.max(0, moved / AIMED - 1));
+        var aimed = Math.min(1, Math.max(0, moved / by.aimed - 1));
         for (r = 0; r < count; r++) {
           size = Math.abs(terms[r]);
           if (!r) size = Math.max(bend, aimed) * Math.max(size, share * test.size);
-          own = Math.max(own, size * Math.pow(rate, count - r));
+          own = Math.max(own, size);
         }
         var next = test.whole[k - 1] * Math.pow(share, k), one = test.whole[k - 2] * Math.pow(share, k - 1);
-        var ratio = Math.min((one > 0 ? next / one : DECAY) * k * k / (k * k - 1), FASTEST);
+        var ratio = Math.min((one > 0 ? next / one : 1) * k * k / (k * k - 1), by.fastest);
         var ahead = Math.pow(next * ratio, 2) * (1 + Math.pow(Math.min(ratio, 1), 2));
         // of own terms continued to what fits and means know in part, the rest counts
         var missing = lost + ahead, every = unused + ahead;
         own *= Math.max(found.unlike, aimed) * (every > missing ? Math.sqrt(missing / every) : 1);
-        var truncation = Math.hypot(TYPICAL * Math.sqrt(missing), own);
+        var truncation = Math.hypot(by.typical * Math.sqrt(missing), own);
         var error = Math.sqrt(Math.max(0, variance)), width = NORMAL_95 * Math.hypot(error, truncation);
         var value = baseline[t] + change;
         // out of range: more is deleted than was ever checked, or the interval holds what no loss can be
