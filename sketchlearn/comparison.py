@@ -194,7 +194,8 @@ def _structured(groups: Groups, count: int, key: int) -> dict[str, Any]:
     size = np.bincount(groups.membership) / groups.num_examples
     out: dict[str, Any] = {}
     for which, (low, high) in enumerate(((0.0, 0.05), (0.05, 0.3), (0.3, 0.5))):
-        rng, chosen = stream("structured test deletions", key, which), {}
+        rng = stream("structured test deletions", key, which)
+        chosen: dict[bytes, Any] = {}
         for _ in range(40_000):
             z = np.isin(np.arange(groups.dim), rng.choice(groups.dim, rng.integers(1, groups.dim), replace=False))
             if low < size @ z <= high:
