@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import rankdata
 
 from .errors import check_count, check_key
 from .precision import jit
@@ -271,6 +270,8 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Spearman's correlation of every column; NaN where a column has fewer than three values."""
     if len(a) < 3:
         return np.full(a.shape[1], np.nan)
+    from scipy.stats import rankdata  # slow to import
+
     a, b = (rankdata(v, axis=0) for v in (a, b))
     a, b = a - a.mean(0), b - b.mean(0)
     size = np.sqrt((a**2).sum(0) * (b**2).sum(0))

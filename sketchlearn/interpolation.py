@@ -19,7 +19,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t as student
 
 SHRINKAGES = (1e-8, 1e-4, 1e-2, 1e-1, 1.0, 10.0)  # relative to the mean eigenvalue of the Gram matrix
 DEPENDENT = 1e-13  # smallest over largest eigenvalue at which equations count as dependent
@@ -192,7 +191,9 @@ class Interpolant:
 
 def _beyond_chance(gain: np.ndarray) -> np.ndarray:
     """Whether the mean of (m, Q) gains of independent directions is positive by Student's one-sided test, (Q,)."""
+    from scipy.special import stdtrit  # slow to import
+
     m = len(gain)
     if m < 2:
         return np.zeros(gain.shape[1], bool)
-    return gain.mean(0) > student.ppf(1 - CHANCE, m - 1) * gain.std(0, ddof=1) / math.sqrt(m)
+    return gain.mean(0) > stdtrit(m - 1, 1 - CHANCE) * gain.std(0, ddof=1) / math.sqrt(m)

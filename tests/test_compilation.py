@@ -58,6 +58,13 @@ def test_the_flag_is_set_before_any_module_that_might_compute_and_none_computes_
     assert "RuntimeWarning" not in warned
 
 
+def test_importing_the_package_imports_no_library_that_is_slow_to_import_and_seldom_used():
+    """Twice the time of importing JAX, Flax NNX and Optax went to these."""
+    out, _ = in_a_new_process("import sys, sketchlearn; print(*sorted(sys.modules))")
+    slow = {"matplotlib", "pandas", "scipy.special", "scipy.stats", "sklearn"}
+    assert slow & set(out.split()) == set()
+
+
 def test_a_choice_of_the_users_is_respected_and_other_flags_are_kept():
     show = "import os, sketchlearn; print(os.environ['XLA_FLAGS'])"
     chosen = "--xla_cpu_experimental_ynn_fusion_type="

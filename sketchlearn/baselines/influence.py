@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jax.scipy.sparse.linalg import cg
 
 from ..errors import check_count
@@ -148,6 +147,8 @@ def dense_hessian(problem: Problem, damping: float = 0.0) -> tuple[np.ndarray, b
 
 def solve_without(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Solve with a symmetric matrix from which a deletion was taken, or say that it left too little."""
+    import scipy.linalg  # slow to import
+
     with warnings.catch_warnings():
         warnings.simplefilter("error", scipy.linalg.LinAlgWarning)  # a condition number beyond the precision
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.linear_model import LassoCV, RidgeCV
 
 from ..errors import check_count, check_key
 from ..precision import jit
@@ -59,6 +58,8 @@ class DatamodelRegression(Baseline):
         bank.retrained(1 - self.seen_deletions)
 
     def _fit(self, query: Callable) -> np.ndarray:
+        from sklearn.linear_model import LassoCV, RidgeCV  # slow to import
+
         values = self.bank.evaluated(query, 1 - self.seen_deletions).reshape(len(self._z), -1)
         change = values - np.asarray(jit(query)(self.bank.plain), np.float64).reshape(-1)
         slopes = []
