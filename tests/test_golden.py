@@ -4,6 +4,7 @@ Written anew by ``python -m tests.test_golden`` from the root of the repository;
 says so where it is made.
 """
 
+import functools
 import itertools
 import json
 import shutil
@@ -48,16 +49,20 @@ def made(additive, centre, store=None):
     )
 
 
+@functools.cache
+def in_memory(additive, centre):
+    return made(additive, centre)
+
+
 def predictions(sketch, gradient, control):
     """Value, standard error and truncation of every estimator, in the order of the deletions and outputs."""
     found = {}
     for estimator in sl.querying.ESTIMATORS:
         derivative = jax.jacobian(lambda z: query(train(1 - sketch.space.embed(z))))
         given = np.asarray(derivative(jnp.asarray(sketch.centre))).T if gradient else None
-        every = [sketch.predict(query, d, estimator, gradient=given, control=control) for d in DELETIONS]
+        prediction = sketch.predict(query, list(DELETIONS), estimator, gradient=given, control=control)
         found[estimator] = {
-            what: [float(v) for p in every for v in getattr(p, what)]
-            for what in ("value", "standard_error", "truncation")
+            what: getattr(prediction, what).reshape(-1).tolist() for what in ("value", "standard_error", "truncation")
         }
     return found
 
@@ -84,7 +89,7 @@ def kept():
 def test_predictions_are_those_that_were_kept(kind, kept):
     with jax.enable_x64(True):
         additive, centre, gradient, control = kind
-        found = predictions(made(additive, centre), gradient, control)
+        found = predictions(in_memory(additive, centre), gradient, control)
     # 1e-14 where the numbers were made; another LAPACK has other last digits, times a condition of 1e4
     assert farthest(found, kept[label(kind)]) < 1e-9
 
@@ -92,7 +97,7 @@ def test_predictions_are_those_that_were_kept(kind, kept):
 @pytest.mark.parametrize("additive", [False, True])
 def test_a_sketch_on_disk_predicts_what_the_one_in_memory_does(additive, tmp_path):
     with jax.enable_x64(True):
-        memory = predictions(made(additive, 0.2), False, True)
+        memory = predictions(in_memory(additive, 0.2), False, True)
         disk = predictions(made(additive, 0.2, tmp_path / "s"), False, True)
     assert farthest(disk, memory) == 0
 
@@ -106,7 +111,7 @@ def test_a_store_of_this_format_is_read(kept, tmp_path):
 
 def main():
     with jax.enable_x64(True):
-        every = {label(kind): predictions(made(*kind[:2]), *kind[2:]) for kind in KINDS}
+        every = {label(kind): predictions(in_memory(*kind[:2]), *kind[2:]) for kind in KINDS}
         if KEPT.exists():
             old = json.loads(KEPT.read_text())
             print("moved by at most", max(farthest(every[k], old[k]) for k in every if k in old))
