@@ -277,7 +277,8 @@ def groups(names):
     """26 groups by first letter and 50 unions of 2-4, 20 test names, 500 directions, degree 3: RMSE against retraining
     over that of the first order alone, which the sketch solves for exactly. "Additive" has retrained without each of
     the 26 groups, so that single groups are exact; unions are shown apart. So have the sums, which add up what each
-    group does (26 retrainings) and what pairs do beyond it (325 more). "Centre" expands at weights of 0.9."""
+    group does (26 retrainings) and what pairs do beyond it (325 more). "Centre" expands at weights of 0.9;
+    "another seed" draws other directions."""
     experiment = sl.microgpt.paper_experiment(names)
     query = experiment.query(_test_names(experiment, names))
     space = sl.Groups([name[0] for name in experiment.names])
@@ -290,6 +291,7 @@ def groups(names):
     for kind, options in (
         ("", {}), ("additive, ", {"additive": True}), ("centre, ", {"centre": 0.1}),
         ("additive and centre, ", {"additive": True, "centre": 0.1}), ("orthogonal, ", {"design": "orthogonal"}),
+        ("another seed, ", {"key": 1}),
     ):  # fmt: skip
         made = _sketch(f"groups {kind}".rstrip(", "), experiment.train, space, 3, 500, **options)
         every = ("mean", "median_of_means", "least_squares", "kernel", "auto") if not kind else ("mean", "auto")

@@ -205,6 +205,15 @@ def test_figures_quoted_in_chapter_7_and_the_readme_are_those_that_were_measured
     for name, key in (("median of means", "median_of_means"), ("least squares", "least_squares"), ("kernel", "kernel")):
         assert f"| {name} | {rmse(key)} | |" in text
     assert f"| auto, centre 0.1 | {rmse('centre, auto')} | {rmse('additive and centre, auto')} |" in text
+    other = (rmse(f"another seed, {name}") for name in ("mean", "auto"))
+    assert 'with another seed it has {}, and "auto" {}'.format(*other) in text
+    sums = (rmse(f"sums over {what}") for what in ("groups", "groups and pairs"))
+    assert (
+        "errs {} of the exact first order, for the price of half a dozen directions, and with the 325 pairs {}".format(
+            *sums
+        )
+        in text
+    )
     assert (
         f"held {held('', 'single groups'):.3f} of the truths for single groups and {held('', 'unions'):.3f} for "
         f"unions; those of the additive sketch {held('additive, ', 'unions'):.3f} for unions"
