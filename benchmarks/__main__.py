@@ -621,7 +621,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
     global CACHE
-    CACHE = args.cache
+    CACHE = directory("--cache", args.cache) if args.cache else None
     args.out = directory("--out", args.out)
     stored = args.out / "results.json"
     results = json.loads(stored.read_text()) if stored.exists() else {}

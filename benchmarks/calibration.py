@@ -33,6 +33,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 
 import sketchlearn as sl
 from sketchlearn.comparison import SETTINGS, WORLDS
+from sketchlearn.paths import directory
 from sketchlearn.truncation import CALIBRATION, Calibration
 
 LEVEL, SHORTFALL = 0.95, 3.0
@@ -218,6 +219,9 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="*", help="only these")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
+    args.out = directory("--out", args.out)
+    if args.cache:
+        args.cache = directory("--cache", args.cache)
     made = {
         "bundled names": lambda: microgpt(None), "breast cancer": breast_cancer, "diabetes": diabetes,
         "paper's names": lambda: microgpt(args.names), "ridge": lambda: of_comparison("ridge"),
