@@ -35,10 +35,11 @@ test: $(DEV)  ## unit tests, doctests, and every notebook against its stored out
 book: $(DEV)  ## build the book into _build/html; a warning is an error
 	$(BIN)/jupyter-book build . -W -n --keep-going
 
-check: $(DEV)  ## style and types
+check: $(DEV)  ## style, types, and which room imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 notebooks: $(DEV)  ## run the notebooks again and store what they print
 	$(BIN)/python tools/run_notebooks.py

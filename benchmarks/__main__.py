@@ -26,12 +26,13 @@ from jax.experimental.jet import jet
 from scipy.stats import spearmanr
 
 import sketchlearn as sl
-from sketchlearn.algebra import series
-from sketchlearn.directions import directions
-from sketchlearn.lanes import lanes, side_by_side
-from sketchlearn.models import name_loss
-from sketchlearn.paths import directory
-from sketchlearn.running import SMALLEST_LANE, jets_along
+from sketchlearn.deletions.directions import directions
+from sketchlearn.execution.blocks import SMALLEST_LANE
+from sketchlearn.execution.directional import jets_along
+from sketchlearn.experiments.models import name_loss
+from sketchlearn.runtime.paths import directory
+from sketchlearn.runtime.workers import lanes, side_by_side
+from sketchlearn.taylor.algebra import series
 from sketchlearn.taylor.transform import series_coefficients
 
 CACHE: Path | None = None  # where sketches are kept, to go on after a stop

@@ -2,7 +2,8 @@
 
     python -m benchmarks.calibration [--names FILE] [--cache DIR] [--choose]
 
-``sketchlearn.truncation.Calibration`` holds five numbers that no theory gives. ``--choose`` looks for those whose
+``sketchlearn.prediction.truncation.Calibration`` holds five numbers that no theory gives. ``--choose`` looks for those
+whose
 coverage is nearest to 95% on three programs, CHOSEN_ON: the least mean distance over all kinds of deletion, every
 program counted alike, and a shortfall three times, for a promise that is not kept is worse than one that is kept too
 well. Without ``--choose`` those of the package are taken. Either way their coverage on the programs of JUDGED_ON, which
@@ -32,9 +33,9 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
 import sketchlearn as sl
-from sketchlearn.comparison import SETTINGS, WORLDS
-from sketchlearn.paths import directory
-from sketchlearn.truncation import CALIBRATION, Calibration
+from sketchlearn.experiments.comparison import SETTINGS, WORLDS
+from sketchlearn.prediction.truncation import CALIBRATION, Calibration
+from sketchlearn.runtime.paths import directory
 
 LEVEL, SHORTFALL = 0.95, 3.0
 CHOSEN_ON = ("bundled names", "breast cancer", "diabetes")

@@ -8,10 +8,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from .figures import Curve
-from .planning import Plan
-from .stability import StabilityProfile
-
 TRUTH, LINE, BAND = "#D55E00", "#0072B2", "#0072B255"  # as in book.mplstyle
 ESTIMATOR_COLORS = ("#7F7F7F", "#0072B2", "#E69F00", "#009E73", "#CC79A7")
 
@@ -20,7 +16,7 @@ def _axes(ax: Axes | None) -> Axes:
     return plt.subplots(figsize=(6.4, 4.2), layout="constrained")[1] if ax is None else ax
 
 
-def draw_stability(profile: StabilityProfile, ax: Axes | None = None) -> Axes:
+def draw_stability(profile: Any, ax: Axes | None = None) -> Axes:
     """log2 of the norm of every order, one line for each direction, and their root mean square."""
     ax = _axes(ax)
     orders = np.arange(1, profile.norms.shape[1] + 1)
@@ -33,7 +29,7 @@ def draw_stability(profile: StabilityProfile, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def draw_curve(curve: Curve, ax: Axes | None = None) -> Axes:
+def draw_curve(curve: Any, ax: Axes | None = None) -> Axes:
     """Predictions along a deletion, their band, and the retrained truth."""
     ax = _axes(ax)
     k = len(curve.predictions) - 1
@@ -46,7 +42,7 @@ def draw_curve(curve: Curve, ax: Axes | None = None) -> Axes:
     return _with_truth(ax, curve)
 
 
-def draw_estimators(curves: list[Curve], ax: Axes | None = None) -> Axes:
+def draw_estimators(curves: list[Any], ax: Axes | None = None) -> Axes:
     """The predictions of several estimators from the same directions, their bands, and the retrained truth."""
     ax = _axes(ax)
     for color, curve in zip(ESTIMATOR_COLORS, curves, strict=False):
@@ -57,7 +53,7 @@ def draw_estimators(curves: list[Curve], ax: Axes | None = None) -> Axes:
     return _with_truth(ax, curves[0])
 
 
-def _with_truth(ax: Axes, curve: Curve) -> Axes:
+def _with_truth(ax: Axes, curve: Any) -> Axes:
     ax.plot(curve.retrained_at, curve.retrained, "o", color=TRUTH, ms=5, label="retrained")
     ax.set(
         xlabel="share s deleted of "
@@ -92,7 +88,7 @@ def draw_predictions(names: list[str], prediction: Any, truth: np.ndarray, ax: A
     return ax
 
 
-def draw_plan(plan: Plan, ax: Axes | None = None) -> Axes:
+def draw_plan(plan: Any, ax: Axes | None = None) -> Axes:
     """Expected error against time, one line for each degree, with what the pilot leaves open and what was asked for."""
     ax = _axes(ax)
     positive = [row.error for row in plan.rows if row.error > 0]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .precision import in_full_precision, jit
+from sketchlearn.runtime.precision import in_full_precision, jit
 
 
 @in_full_precision

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import sketchlearn as sl
-from sketchlearn.estimators import CLEAR
-from sketchlearn.measuring import Measured
-from sketchlearn.querying import Sketch
-from sketchlearn.truncation import fraction_of, sizes_along
+from sketchlearn.prediction.estimation import CLEAR
+from sketchlearn.prediction.truncation import fraction_of, sizes_along
+from sketchlearn.sketching.query_jets import Measured
+from sketchlearn.sketching.sketch import Sketch
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "book" / "_data" / "delete_page.npz"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import check_degree
-from .cauchy import cauchy_coefficients
-from .transform import series_coefficients
+from sketchlearn.errors import check_degree
+from sketchlearn.taylor.cauchy.coefficients import cauchy_coefficients
+from sketchlearn.taylor.transform import series_coefficients
 
 
 def taylor_coefficients(f: Callable, point: Any, direction: Any, degree: int, method: str = "series") -> Any:

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _jax_compat as compat
-from .._jax_custom import call_of
-from ..algebra import Jet
-from ..seeds import stream
-from . import stand_ins
+from sketchlearn.runtime import jax_compat as compat
+from sketchlearn.runtime.jax_custom import call_of
+from sketchlearn.runtime.seeds import stream
+from sketchlearn.taylor import stand_ins
+from sketchlearn.taylor.algebra import Jet
 
 POINTS = 16
 LARGE = 100_000  # numbers in the operands: above, fewer points

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import _jax_compat as compat
-from .._jax_custom import call_of
-from ..algebra import Algebra, Jet
-from .interpreter import Context, plain_value
-from .registry import RULES
-from .survey import LIBRARIES, Remark, Survey
+from sketchlearn.runtime import jax_compat as compat
+from sketchlearn.runtime.jax_custom import call_of
+from sketchlearn.taylor.algebra import Algebra, Jet
+from sketchlearn.taylor.interpreter import Context, plain_value
+from sketchlearn.taylor.registry import RULES
+from sketchlearn.taylor.survey import LIBRARIES, Remark, Survey
 
 COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "lt_to": "<", "le_to": "<="}
 SHOWN = 3  # places named in one message

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _jax_compat as compat
-from ..algebra import Algebra, Jet, narrow, primal, wide
-from ..errors import UnsupportedPrimitive
-from .registry import REFUSED, RULES, Rule
+from sketchlearn.errors import UnsupportedPrimitive
+from sketchlearn.runtime import jax_compat as compat
+from sketchlearn.taylor.algebra import Algebra, Jet, narrow, primal, wide
+from sketchlearn.taylor.registry import REFUSED, RULES, Rule
 
 FOLLOWING = ("select_n", "jit")  # what looks behind a comparison; anything else sees its value
 

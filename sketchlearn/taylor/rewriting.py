@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import _jax_compat as compat
-from ..algebra import Jet, primal
-from .interpreter import Context
+from sketchlearn.runtime import jax_compat as compat
+from sketchlearn.taylor.algebra import Jet, primal
+from sketchlearn.taylor.interpreter import Context
 
 
 def rewritten(function: Callable) -> Callable:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from .. import _jax_compat as compat
-from .._jax_custom import Call, Mapped, is_custom, of_jax, place_of, rules_of
-from ..errors import UnsupportedPrimitive
+from sketchlearn.errors import UnsupportedPrimitive
+from sketchlearn.runtime import jax_compat as compat
+from sketchlearn.runtime.jax_custom import Call, Mapped, is_custom, of_jax, place_of, rules_of
 
 
 class StandIn(NamedTuple):

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _jax_compat as compat
-from .._jax_custom import call_of, of_jax
-from ..algebra import Algebra, Jet, Series
-from ..errors import UnsupportedPrimitive
-from .compared import Met, findings, met
-from .interpreter import Context
+from sketchlearn.errors import UnsupportedPrimitive
+from sketchlearn.runtime import jax_compat as compat
+from sketchlearn.runtime.jax_custom import call_of, of_jax
+from sketchlearn.taylor.algebra import Algebra, Jet, Series
+from sketchlearn.taylor.compared import Met, findings, met
+from sketchlearn.taylor.interpreter import Context
 
 LIBRARIES = ("site-packages", "dist-packages", "sketchlearn")  # lines in there are not the user's own
 LARGEST_EPSILON = 0.05  # what is added to a root: a larger number is a term of a formula

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _jax_compat as compat
-from ..algebra import Algebra, Jet, Series, series, stack_coefficients, unstack_coefficients, wide
-from ..errors import check_degree, check_finite
-from ..precision import in_full_precision, jit
-from .interpreter import Context
+from sketchlearn.errors import check_degree
+from sketchlearn.runtime import jax_compat as compat
+from sketchlearn.runtime.arrays import check_finite
+from sketchlearn.runtime.precision import in_full_precision, jit
+from sketchlearn.taylor.algebra import Algebra, Jet, Series, series, stack_coefficients, unstack_coefficients, wide
+from sketchlearn.taylor.interpreter import Context
 
 
 @in_full_precision

@@ -1,0 +1,41 @@
+"""The weights at which a training program is expanded: all ones, or a centre."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sketchlearn.deletions.base import Space
+from sketchlearn.runtime.arrays import check_dtype
+
+
+def full_weights(space: Space, dtype: Any = None) -> jax.Array:
+    """The weights (n,) of a training run with nothing deleted."""
+    if isinstance(space, type) or not all(hasattr(space, name) for name in ("locate", "embed", "num_examples", "dim")):
+        raise TypeError(f"space must be Examples(n), Candidates, Groups or the like, got {space!r}.")
+    return jnp.ones(space.num_examples, check_dtype(dtype))
+
+
+def centre_of(space: Space, centre: Any) -> np.ndarray | None:
+    """The coordinates of the centre, (q,), or None for full weights."""
+    if centre is None:
+        return None
+    if np.ndim(centre) == 0:
+        if isinstance(centre, (bool, str)) or not 0 < float(centre) < 1:
+            raise ValueError(
+                "centre must be a fraction between 0 and 1 by which every coordinate is weighted down, "
+                f"or a vector (n,) of fractions, got {centre!r}."
+            )
+        return np.full(space.dim, float(centre))
+    fractions = np.asarray(centre, float)
+    if fractions.ndim == 1 and not fractions.any():
+        return None
+    found = getattr(space, "locate_vectors", space.locate)(fractions)  # fractions here, whatever groups are called
+    if found.ndim != 1 or (found < 0).any() or (found >= 1).any():
+        raise ValueError(
+            "a centre is one vector of fractions, at least 0 and below 1 (at 1 an example would have no weight left)."
+        )
+    return found

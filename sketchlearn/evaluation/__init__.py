@@ -1,0 +1,1 @@
+"""How right each method is, and what it costs."""

@@ -1,0 +1,32 @@
+"""Deletions to test methods on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sketchlearn.errors import check_count, check_key
+from sketchlearn.runtime.seeds import stream
+
+
+def random_deletions(num_examples: int, fraction: float, count: int, key: int = 0) -> np.ndarray:
+    """Random subsets of one size, at least one example: (count, n) booleans.
+
+    Args:
+        num_examples: n.
+        fraction: of the examples that are deleted.
+        count: how many subsets.
+        key: seed.
+
+    Example:
+        >>> random_deletions(10, 0.3, 2).sum(1).tolist()
+        [3, 3]
+    """
+    n = check_count("num_examples", num_examples)
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must be between 0 and 1, got {fraction!r}.")
+    size = max(round(fraction * n), 1)
+    rng = stream("test deletions", check_key(key), size)
+    out = np.zeros((check_count("count", count), n), bool)
+    for row in out:
+        row[rng.choice(n, size, replace=False)] = True
+    return out

@@ -1,0 +1,1 @@
+"""Many runs at once: blocks, memory, meshes, timing, progress."""

@@ -1,0 +1,94 @@
+"""A long axis run in blocks that fit into memory, side by side on the cores of a CPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from sketchlearn.execution.progress import track
+from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.workers import lanes, side_by_side
+
+LARGEST_BLOCK = 128  # larger blocks were not faster on a CPU
+SMALLEST_LANE = 32  # below, each operation is too small to be fast
+
+
+def blocks(count: int, largest: int) -> Iterator[tuple[int, int]]:
+    """Split ``count`` into blocks of nearly equal size, none above ``largest``."""
+    size = math.ceil(count / math.ceil(count / largest))
+    for start in range(0, count, size):
+        yield start, min(start + size, count)
+
+
+def parts_of(count: int, batch_size: int, width: int | None = None) -> list[tuple[int, int]]:
+    """The blocks of a long axis that are run one by one, ``batch_size`` rows at once in all lanes together."""
+    return list(blocks(count, math.ceil(batch_size / (width or lanes(batch_size, SMALLEST_LANE)))))
+
+
+def in_blocks(
+    program: Callable,
+    draw: Callable,
+    count: int,
+    batch_size: int,
+    title: str,
+    unit: str,
+    progress: bool,
+    skip: Collection[int] = (),
+    width: int | None = None,
+    abreast: int | None = None,
+) -> Iterator[tuple[int, int, Any]]:
+    """Run a program on blocks of a long leading axis, side by side on a CPU's cores.
+
+    Args:
+        program: of the arrays that ``draw`` returns; compiled once.
+        draw: ``(start, size) ->`` the arrays of a block. They are made outside the program: fused into it, the last
+            digits of random directions would depend on what it is.
+        count: length of the axis; the last block may reach beyond it.
+        batch_size: rows run at once.
+        title, unit: of the progress bar.
+        progress: show it.
+        skip: where blocks start that need not be run.
+        width: lanes to cut ``batch_size`` for, by default as many as this machine has.
+        abreast: blocks run at once, by default as many as this machine has lanes.
+
+    Yields:
+        ``start, stop, program(*draw(start, size))``, in order.
+    """
+    every = parts_of(count, batch_size, width)
+    size = every[0][1] - every[0][0]  # of every block, so that one compiled program serves all
+    parts = [part for part in every if part[0] not in skip]
+    if not parts:
+        return
+    compiled = jit(program).lower(*draw(0, size)).compile()  # before the lanes, which would each compile it
+    abreast = lanes(batch_size, SMALLEST_LANE) if abreast is None else abreast
+    done = zip(parts, side_by_side(compiled, (draw(start, size) for start, _ in parts), abreast), strict=True)
+    for (start, stop), out in track(done, title, unit, scale=size, total=sum(b - a for a, b in parts), show=progress):
+        yield start, stop, out
+
+
+def collect(found: Iterator[tuple[int, int, Any]], count: int, check: Callable) -> Any:
+    """The blocks of a pytree (size, ...) put together to (count, ...), each checked by ``check(block, start)``."""
+    whole: Any = None
+    for start, stop, block in found:
+        block = cut(block, stop - start)
+        check(block, start)
+        whole = filled(whole, block, start, count)
+    return whole
+
+
+def cut(block: Any, size: int) -> Any:
+    """The first ``size`` rows of a block, as NumPy arrays."""
+    return jax.tree.map(lambda c: np.asarray(c)[:size], block)
+
+
+def filled(whole: Any, block: Any, start: int, count: int) -> Any:
+    """The pytree (count, ...) with a block in its place; made if it is ``None``."""
+    if whole is None:
+        whole = jax.tree.map(lambda c: np.empty((count, *c.shape[1:]), c.dtype), block)
+    for to, part in zip(jax.tree.leaves(whole), jax.tree.leaves(block), strict=True):
+        to[start : start + len(part)] = part
+    return whole

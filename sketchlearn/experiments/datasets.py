@@ -1,0 +1,74 @@
+"""The names: the bundled list, a file of the user's, or the paper's list downloaded on request."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+from sketchlearn.runtime.paths import as_path
+
+PACKAGED_SHA256 = "bd02dfd33179e23ec2dd093cbd4de619834f75d660ef1ae04d3127e7a0110053"
+PAPER_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
+PAPER_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
+
+
+def load_names(path: str | Path | None = None) -> list[str]:
+    """Read a list of names, one a line.
+
+    Args:
+        path: a text file of lower-case names (a-z), one a line; ``None`` for the
+            bundled list (US Social Security Administration, 2018, public domain);
+            ``"paper"`` to download the list of the paper's experiment
+            (makemore's ``names.txt``), checked against its SHA-256.
+
+    Returns:
+        The names, in the file's order.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is not a name of 1 to 15 letters a-z.
+        ConnectionError: the download was asked for and cannot be had.
+
+    Example:
+        >>> names = load_names()
+        >>> len(names), names[:3]
+        (32257, ['emma', 'olivia', 'ava'])
+    """
+    if path is None:
+        packed = resources.files("sketchlearn").joinpath("data", "names_ssa_2018.txt.gz").read_bytes()
+        raw = gzip.decompress(packed)
+        if hashlib.sha256(raw).hexdigest() != PACKAGED_SHA256:
+            raise ValueError("the bundled list of names is damaged; reinstall sketchlearn.")
+        return raw.decode().split()
+    if path == "paper":
+        path = download_paper_names()
+    file = as_path("the list of names", path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"there is no file of names at {str(file)!r}. Give the path of a text file with one name a line, "
+            'None for the bundled list, or "paper" to download the paper\'s.'
+        )
+    names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    for number, name in enumerate(names, 1):
+        if not (name.isascii() and name.isalpha() and name.islower() and len(name) <= 15):
+            raise ValueError(f"{file}: name number {number} is {name!r}; expected 1 to 15 lower-case letters a-z.")
+    if not names:
+        raise ValueError(f"{file} holds no names.")
+    return names
+
+
+def download_paper_names() -> Path:
+    """Fetch makemore's ``names.txt`` once into the user's cache and check its SHA-256."""
+    import pooch
+
+    try:
+        return Path(pooch.retrieve(PAPER_URL, known_hash=f"sha256:{PAPER_SHA256}", fname="makemore_names.txt"))
+    except ValueError:
+        raise  # the checksum does not match: pooch says both
+    except Exception as error:
+        raise ConnectionError(
+            f"the paper's list of names could not be downloaded from {PAPER_URL} ({type(error).__name__}: {error}). "
+            "Offline? Use the bundled list (names=None), or save that file elsewhere and give its path."
+        ) from error

@@ -1,0 +1,323 @@
+"""Training runs to try things on: digits, a character model, logistic regression, a larger microgpt."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from sketchlearn.errors import check_count
+from sketchlearn.experiments.datasets import load_names
+from sketchlearn.experiments.microgpt import encode
+from sketchlearn.experiments.models import VOCABULARY, name_loss, rms_norm
+from sketchlearn.runtime.arrays import check_dtype
+from sketchlearn.training.batches import minibatches
+from sketchlearn.training.recipe import Recipe
+
+LONGEST = 15  # letters of a name
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Workload:
+    """A training run with data held out for queries.
+
+    Attributes:
+        recipe: the run, ``weights (n,) -> parameters``.
+        labels: (n,), the class of each training example, or its first letter as 0 to 25: groups to delete.
+        held_out: examples like those of the recipe, that it never sees.
+        examine: makes examples of what a user writes; None where examples are chosen by position.
+    """
+
+    recipe: Recipe
+    labels: np.ndarray
+    held_out: Any
+    examine: Callable[[Any], Any] | None = None
+
+    def query(self, of: Any = None, each: bool = False) -> Callable[[Any], jax.Array]:
+        """The loss, in nats, on held-out examples: a function of what the recipe returns.
+
+        Args:
+            of: positions among the held-out examples, or a name (or several) where the examples are names; all of
+                the held-out ones if not given.
+            each: return the loss of each of them, not their mean.
+        """
+        if of is None:
+            chosen = self.held_out
+        elif isinstance(of, str) or (isinstance(of, (list, tuple)) and isinstance((*of, "")[0], str)):
+            if self.examine is None:
+                raise ValueError(f"the examples here have no names: expected positions of held-out ones, got {of!r}.")
+            chosen = self.examine([of] if isinstance(of, str) else list(of))
+        else:
+            count, positions = len(jax.tree.leaves(self.held_out)[0]), np.atleast_1d(of)
+            if not np.issubdtype(positions.dtype, np.integer) or positions.min() < 0 or positions.max() >= count:
+                raise ValueError(f"expected positions 0 to {count - 1} of held-out examples, got {of!r}.")
+            chosen = jax.tree.map(lambda x: x[positions], self.held_out)
+        return self.recipe.query(chosen, each=each)
+
+
+def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    # chosen by a product with a constant: under power series indexing would be a scatter for every coefficient
+    return -jnp.sum(jax.nn.log_softmax(logits) * jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), axis=-1)
+
+
+def _classified(model: Any, batch: Any) -> jax.Array:
+    inputs, labels = batch
+    return _cross_entropy(model(inputs), labels)
+
+
+def _digits(num_examples: int, seed: int) -> tuple[Any, Any, np.ndarray]:
+    """Training and held-out digits, pixels from 0 to 1, from scikit-learn's bundled copy."""
+    from sklearn.datasets import load_digits  # slow to import
+
+    images, labels = load_digits(return_X_y=True)
+    if check_count("num_examples", num_examples) >= len(labels):
+        raise ValueError(f"num_examples={num_examples}, but there are {len(labels)} digits, some to be held out.")
+    order = np.random.default_rng(seed).permutation(len(labels))
+    images, labels = images[order] / 16, labels[order].astype(np.int32)
+    return (
+        (images[:num_examples], labels[:num_examples]),
+        (images[num_examples:], labels[num_examples:]),
+        labels[:num_examples],
+    )
+
+
+def logistic_regression(num_examples: int = 1000, epochs: int = 5, seed: int = 0, dtype: Any = None) -> Workload:
+    """Multinomial logistic regression on scikit-learn's digits, 8 by 8 pixels: 650 parameters.
+
+    Batches of 50, SGD with rate 0.5 and weight decay 1e-3: a run that is convex, and close to its optimum.
+
+    Args:
+        num_examples: n, of 1797; the others are held out.
+        epochs: passes over them.
+        seed: of the choice of examples and of their order.
+        dtype: float32 or float64; by default the wider one that is enabled.
+
+    Returns:
+        A :class:`Workload`.
+
+    Example:
+        >>> import jax.numpy as jnp, sketchlearn as sl
+        >>> work = sl.zoo.logistic_regression(200, epochs=2)
+        >>> loss = work.query()(work.recipe(jnp.ones(200)))
+        >>> bool(loss < 2.0)    # nats; ln 10 = 2.3 is chance
+        True
+    """
+    train, held_out, labels = _digits(num_examples, seed)
+    recipe = Recipe(
+        lambda p, x: x @ p["weights"] + p["offsets"],
+        optax.chain(optax.add_decayed_weights(1e-3), optax.sgd(0.5)),
+        _classified,
+        train,
+        minibatches(num_examples, min(50, num_examples), epochs, seed),
+        initial={"weights": np.zeros((64, 10)), "offsets": np.zeros(10)},
+        dtype=check_dtype(dtype),
+    )
+    return Workload(recipe, labels, held_out)
+
+
+class DigitsCNN(nnx.Module):
+    """Two convolutions with GroupNorm and SiLU, each followed by an average over 2 by 2 pixels, and a linear layer."""
+
+    def __init__(self, rngs: nnx.Rngs, channels: int = 8):
+        self.convolutions = nnx.List(
+            [nnx.Conv(1, channels, (3, 3), rngs=rngs), nnx.Conv(channels, 2 * channels, (3, 3), rngs=rngs)]
+        )
+        self.norms = nnx.List([nnx.GroupNorm(c, num_groups=4, rngs=rngs) for c in (channels, 2 * channels)])
+        self.out = nnx.Linear(8 * channels, 10, rngs=rngs)
+
+    def __call__(self, pixels: jax.Array) -> jax.Array:
+        """Logits (B, 10) of pixels (B, 64)."""
+        x = pixels.reshape(-1, 8, 8, 1)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = nnx.avg_pool(nnx.silu(norm(convolution(x))), (2, 2), (2, 2))
+        return self.out(x.reshape(len(x), -1))
+
+
+def digits_cnn(num_examples: int = 1000, epochs: int = 3, seed: int = 0, dtype: Any = None) -> Workload:
+    """A small convolutional network on scikit-learn's digits: 1,946 parameters, smooth throughout.
+
+    Batches of 50, Adam with rate 0.02 that decays to nothing as a cosine, epsilon 1e-3 inside the root: a smaller one
+    makes its orders grow.
+
+    Args:
+        num_examples: n, of 1797; the others are held out.
+        epochs: passes over them.
+        seed: of the examples, their order and the initial parameters.
+        dtype: float32 or float64; by default the wider one that is enabled.
+
+    Returns:
+        A :class:`Workload`.
+
+    Example:
+        >>> import sketchlearn as sl
+        >>> sl.zoo.digits_cnn().recipe
+        Recipe(1946 parameters, 1000 examples, 60 steps of 50, reduction='mean')
+    """
+    train, held_out, labels = _digits(num_examples, seed)
+    batches = minibatches(num_examples, min(50, num_examples), epochs, seed)
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.02, len(batches)), b2=0.99, eps=0.0, eps_root=1e-3)
+    recipe = Recipe(DigitsCNN(nnx.Rngs(seed)), optimizer, _classified, train, batches, dtype=check_dtype(dtype))
+    return Workload(recipe, labels, held_out)
+
+
+def _spelled(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    for name in names:
+        if not (isinstance(name, str) and name.isascii() and name.isalpha() and name.islower()):
+            raise ValueError(f"expected names of lower-case letters a-z, got {name!r}.")
+        if len(name) > LONGEST:
+            raise ValueError(f"a name has at most {LONGEST} letters, got {name!r}.")
+    if not names:
+        raise ValueError("give at least one name.")
+    return encode(list(names), LONGEST + 1)
+
+
+def _spelling_loss(model: Any, batch: Any) -> jax.Array:
+    tokens, targets, present = batch
+    return jax.vmap(name_loss)(model(tokens), targets, present)
+
+
+def _on_names(model: Any, optimizer: Any, num_examples: int, batches: np.ndarray, seed: int, dtype: Any) -> Workload:
+    names = load_names()
+    if num_examples + 100 > len(names):
+        raise ValueError(
+            f"num_examples must be at most {len(names) - 100}: 100 names are held out, got {num_examples}."
+        )
+    order = np.random.default_rng(seed).permutation(len(names))[: num_examples + 100]
+    chosen = [names[i] for i in order]
+    recipe = Recipe(
+        model, optimizer, _spelling_loss, _spelled(chosen[:num_examples]), batches, dtype=check_dtype(dtype)
+    )
+    first = np.array([ord(name[0]) - ord("a") for name in chosen[:num_examples]])
+    return Workload(recipe, first, _spelled(chosen[num_examples:]), _spelled)
+
+
+class CharacterRNN(nnx.Module):
+    """A GRU that reads a name letter by letter and predicts the next."""
+
+    def __init__(self, rngs: nnx.Rngs, width: int, dtype: Any):
+        # the dtype is the cell's own: it makes its first state in it
+        self.rnn = nnx.RNN(nnx.GRUCell(VOCABULARY, width, param_dtype=dtype, rngs=rngs))
+        self.out = nnx.Linear(width, VOCABULARY, param_dtype=dtype, rngs=rngs)
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Logits (B, T, 27) of tokens (B, T)."""
+        return self.out(self.rnn(jax.nn.one_hot(tokens, VOCABULARY, dtype=self.out.kernel[...].dtype)))
+
+
+def character_model(num_examples: int = 1000, epochs: int = 3, seed: int = 0, dtype: Any = None) -> Workload:
+    """A recurrent character model on the bundled names: a GRU of width 32, 6,651 parameters.
+
+    Batches of 50, RMSProp with rate 0.01 and epsilon 1e-3 inside the root.
+
+    Args:
+        num_examples: n, the number of names; 100 others are held out.
+        epochs: passes over them.
+        seed: of the names, their order and the initial parameters.
+        dtype: float32 or float64; by default the wider one that is enabled.
+
+    Returns:
+        A :class:`Workload`, which can be queried by name.
+
+    Example:
+        >>> import jax.numpy as jnp, sketchlearn as sl
+        >>> work = sl.zoo.character_model(50, epochs=1)
+        >>> work.query("max")(work.recipe(jnp.ones(50))).shape
+        ()
+    """
+    batches = minibatches(check_count("num_examples", num_examples), min(50, num_examples), epochs, seed)
+    optimizer = optax.rmsprop(0.01, decay=0.95, eps=1e-3, eps_in_sqrt=True)
+    model = CharacterRNN(nnx.Rngs(seed), 32, check_dtype(dtype))
+    return _on_names(model, optimizer, num_examples, batches, seed, dtype)
+
+
+class Block(nnx.Module):
+    """Causal attention and a GELU network of four times the width, each behind an RMSNorm and added to its input."""
+
+    def __init__(self, rngs: nnx.Rngs, width: int, heads: int):
+        def matrix(inputs: int, outputs: int) -> nnx.Linear:
+            initial = nnx.initializers.normal(0.08)
+            return nnx.Linear(inputs, outputs, use_bias=False, kernel_init=initial, rngs=rngs)
+
+        self.heads = heads
+        self.queries, self.keys, self.values, self.mixed = (matrix(width, width) for _ in range(4))
+        self.wide, self.narrow = matrix(width, 4 * width), matrix(4 * width, width)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, T, width) to the same."""
+        x = x + self._attention(rms_norm(x))
+        return x + self.narrow(jax.nn.gelu(self.wide(rms_norm(x)), approximate=False))
+
+    def _attention(self, x: jax.Array) -> jax.Array:
+        q, k, v = (f(x).reshape(*x.shape[:2], self.heads, -1) for f in (self.queries, self.keys, self.values))
+        scores = jnp.einsum("bihd,bjhd->bhij", q, k) / q.shape[-1] ** 0.5
+        causal = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
+        attention = jax.nn.softmax(jnp.where(causal, scores, -jnp.inf), axis=-1)
+        return self.mixed(jnp.einsum("bhij,bjhd->bihd", attention, v).reshape(x.shape))
+
+
+class LayeredGPT(nnx.Module):
+    """microgpt with several layers: see :class:`Block`."""
+
+    def __init__(self, rngs: nnx.Rngs, width: int = 64, layers: int = 2, heads: int = 4):
+        def table(rows: int) -> nnx.Param:
+            return nnx.Param(0.08 * jax.random.normal(rngs.params(), (rows, width)))
+
+        self.letters, self.places, self.out = table(VOCABULARY), table(LONGEST + 1), table(VOCABULARY)
+        self.blocks = nnx.List([Block(rngs, width, heads) for _ in range(layers)])
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Logits (B, T, 27) of tokens (B, T), T <= 16."""
+        letters = self.letters[...]
+        x = jax.nn.one_hot(tokens, VOCABULARY, dtype=letters.dtype) @ letters + self.places[...][: tokens.shape[1]]
+        x = rms_norm(x)
+        for block in self.blocks:
+            x = block(x)
+        return x @ self.out[...].T
+
+
+def larger_microgpt(
+    num_examples: int = 2000,
+    epochs: int = 2,
+    batch_size: int = 32,
+    width: int = 64,
+    seed: int = 0,
+    dtype: Any = None,
+    epsilon: float = 1e-3,
+) -> Workload:
+    """microgpt with two layers of width 64, trained in minibatches: 102,784 parameters.
+
+    Adam with β = (0.85, 0.99), rate 0.003 falling linearly to zero, epsilon inside the root.
+
+    Args:
+        num_examples: n, the number of names; 100 others are held out.
+        epochs: passes over them.
+        batch_size: B.
+        width: of the network, a multiple of 4.
+        seed: of the names, their order and the initial parameters.
+        dtype: float32 or float64; by default the wider one that is enabled.
+        epsilon: what Adam adds to the second moment inside the root, positive: the smaller, the less stable the run.
+
+    Returns:
+        A :class:`Workload`, which can be queried by name.
+
+    Example:
+        >>> import sketchlearn as sl
+        >>> sl.zoo.larger_microgpt().recipe
+        Recipe(102784 parameters, 2000 examples, 126 steps of 32, reduction='mean')
+
+    Source: after Andrej Karpathy's microgpt and the experiment of Gunn, arXiv:2604.07328.
+    """
+    if check_count("width", width, 4) % 4:
+        raise ValueError(f"width must be a multiple of 4, the number of heads, got {width}.")
+    if not epsilon > 0:
+        raise ValueError(f"epsilon must be positive, for the root of zero has no series, got {epsilon!r}.")
+    batches = minibatches(num_examples, batch_size, epochs, seed)
+    rate = optax.linear_schedule(3e-3, 0.0, len(batches))
+    optimizer = optax.adam(rate, b1=0.85, b2=0.99, eps=0.0, eps_root=epsilon)
+    return _on_names(LayeredGPT(nnx.Rngs(seed), width), optimizer, num_examples, batches, seed, dtype)

@@ -1,0 +1,1 @@
+"""Before and about a run: check, plan, pilot, stability."""

@@ -1,0 +1,1 @@
+"""JAX and this machine as they are: versions of JAX, precision, seeds, paths, workers. Every room stands on it."""

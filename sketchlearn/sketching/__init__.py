@@ -1,0 +1,1 @@
+"""θ's jets, made and kept: in memory or in a store."""

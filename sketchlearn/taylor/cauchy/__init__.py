@@ -1,0 +1,1 @@
+"""Cauchy's way to Taylor coefficients: the same program on circles around the point."""

@@ -1,0 +1,222 @@
+"""Taylor coefficients by Cauchy's integral: the same program at points of a circle, then an FFT.
+
+``c_r = (1/P) Σ_j f(ρ ω^j) ω^{-jr} / ρ^r`` with ``ω = exp(2πi/P)``. It shares no
+rule of arithmetic with the series, costs a number of runs that is linear in
+the degree, and reaches degrees of a hundred and more. Two errors bound each
+coefficient (Fornberg 1981; Bornemann 2011): rounding, ``ε max|f| / ρ^r``, asks
+for a large radius; aliasing, ``c_{r+P} ρ^P``, for a small one. Both show as the level
+to which the spectrum ``|c_r| ρ^r`` has fallen at its last orders, and that level over
+``ρ^r`` is the error that is reported.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sketchlearn.errors import PrecisionWarning, check_count, check_degree
+from sketchlearn.runtime.arrays import is_tracer
+from sketchlearn.taylor.algebra import wide
+from sketchlearn.taylor.cauchy.circle import Circle, compared, relative_errors
+from sketchlearn.taylor.cauchy.points import CHUNK
+from sketchlearn.taylor.cauchy.points import run_circle as _circle
+from sketchlearn.taylor.cauchy.points import runner as _runner
+from sketchlearn.taylor.cauchy.search import Search as _Search
+from sketchlearn.taylor.stand_ins import registered
+from sketchlearn.taylor.transform import check_line
+
+MAX_RADII = 4
+MAX_PROBES = 4
+MAX_TRIALS = 40  # radii that were too large count as well
+SMALL_STEP = 1.12  # between radii, where the scale is known
+PROBE = 0.55  # of a radius that serves all orders: there a first, smaller circle shows the decay
+
+
+class CauchyCoefficients(NamedTuple):
+    """Coefficients with an error estimate for each, and the radii that were used.
+
+    Attributes:
+        coefficients: a pytree like the function's value, leading axis degree + 1.
+        errors: the same shapes, real: the estimated absolute error of each coefficient.
+        radii: radii that suffice for the tolerance (or for what was reached); passing them as ``radius`` for a
+            similar direction saves the search.
+        num_points: how many points the program was run at, all circles together.
+    """
+
+    coefficients: Any
+    errors: Any
+    radii: tuple[float, ...]
+    num_points: int
+
+
+def cauchy_coefficients(
+    f: Callable,
+    point: Any,
+    direction: Any,
+    degree: int,
+    radius: float | Sequence[float] | None = None,
+    num_points: int | None = None,
+    tolerance: float | None = None,
+    start: float | None = None,
+) -> CauchyCoefficients:
+    """The coefficients of ``t -> f(point + t·direction)`` from values of ``f`` on circles around 0.
+
+    Args:
+        f: a pure function of one pytree of real floating arrays.
+        point: where to expand.
+        direction: same structure and shapes as ``point``; real or complex.
+        degree: the highest order wanted; a hundred is fine in float64.
+        radius: use this circle (or these) alone; by default radii are chosen from the values until every order
+            is resolved.
+        num_points: points P on each circle; by default 28, or the multiple of 28 from 1.1 × degree on.
+        tolerance: the relative error (in norm over all outputs, order by order) that the search for radii
+            aims at; by default ``1e-12`` to degree 24 and ``1e-9`` above in float64, ``1e-4`` in float32.
+        start: a radius that served a similar direction, if one is known: the search begins near it. Either way smaller
+            circles of few points look for the scale first, where they are cheaper.
+
+    Returns:
+        :class:`CauchyCoefficients`.
+
+    Warns:
+        PrecisionWarning: some order could not be brought below a relative error of 1e-3 (or ten times the tolerance, if
+            that is more); on given circles also where it may just be zero. Errors are read off the decay of the orders:
+            a function that has none of the last orders of a circle, as ``x**30`` on 28 points, hides what is folded
+            back into lower ones, and another ``num_points`` shows it.
+
+    Example:
+        >>> import jax.numpy as jnp, sketchlearn as sl
+        >>> out = sl.taylor.cauchy_coefficients(lambda x: 1 / (1 - x), jnp.float32(0), jnp.float32(0.5), degree=3)
+        >>> [round(float(c), 4) for c in out.coefficients]
+        [1.0, 0.5, 0.25, 0.125]
+
+    Source: Cauchy's integral formula with a trapezoidal sum; Bornemann, "Accuracy and stability of
+    computing high-order derivatives of analytic functions by Cauchy integrals" (2011).
+    """
+    degree = check_degree(degree)
+    if is_tracer((point, direction)):
+        raise TypeError(
+            "the Cauchy way chooses its radius from computed values, so it cannot run inside jit, vmap or grad; "
+            'use method="series" there.'
+        )
+    point, direction, is_complex = check_line(point, direction)
+    if num_points is None:
+        num_points = CHUNK * max(1, math.ceil(1.1 * degree / CHUNK))
+    num_points = check_count("num_points", num_points)
+    if num_points <= degree:
+        raise ValueError(f"num_points must exceed the degree, got {num_points} points for degree {degree}.")
+    fixed = [] if radius is None else [float(rho) for rho in np.ravel(radius)]
+    if not all(np.isfinite(rho) and rho > 0 for rho in fixed):
+        raise ValueError(f"radius must be a positive number, or several, got {radius!r}.")
+    if start is not None and not (np.isfinite(start) and start > 0):
+        raise ValueError(f"start must be a positive radius, got {start!r}.")
+    size = np.sqrt(sum(float(jnp.sum(jnp.abs(d) ** 2)) for d in jax.tree.leaves(direction)))
+    if size == 0:
+        raise ValueError("direction is zero: along it the function is constant.")
+    epsilon = max(float(jnp.finfo(wide(p.dtype)).eps) for p in jax.tree.leaves(point))
+    if tolerance is None:
+        tolerance = 1e-4 if epsilon > 1e-10 else 1e-12 if degree <= 24 else 1e-9
+
+    try:
+        prepare = _runner(f, registered())
+    except TypeError:  # f cannot be hashed, so nothing can be remembered for the next call
+        prepare = _runner.__wrapped__(f, registered())
+
+    def circle_at(rho: float, count: int) -> Circle:
+        return _circle(prepare, point, direction, rho, count, is_complex)
+
+    circles = [circle for circle in (circle_at(rho, num_points) for rho in fixed) if circle.finite]
+    circles = [compared(circle, circles) for circle in circles]
+    search = _Search(degree, num_points, epsilon, tolerance)
+    rho, count, spent = 1 / size, min(CHUNK, num_points), num_points * len(fixed)
+    if start is not None:
+        rho = float(start) * (PROBE if count < num_points else 1)
+        search.step = SMALL_STEP
+    for _ in range(0 if fixed else MAX_TRIALS):
+        circle = compared(circle_at(rho, count), circles)
+        spent += count
+        search.tried.append((rho, circle.noise / epsilon if circle.usable else np.inf))
+        if circle.usable and count == num_points:
+            circles.append(circle)
+            if len(circles) == MAX_RADII or not (relative_errors(circles, degree) > tolerance).any():
+                break
+        if circle.usable and count < num_points:  # the first, smaller circles only look for the scale
+            enough = search.resolved_by(circle) >= 0.6 * count or len(search.tried) >= MAX_PROBES
+            count = num_points if enough else count
+            rho = search.extrapolate(circle, degree, num_points) if enough else search.extrapolate(circle, count, count)
+            continue
+        wanted = search.after_failure() if not circle.usable else search.after(circle)
+        if wanted is None:
+            if circle.usable or count == num_points:
+                break
+            count = num_points  # between a radius too small to say much and one too large: look with more points
+        rho = wanted or rho
+    if not circles:
+        raise ValueError(
+            "the function has no finite values near the point along this direction (radii down to "
+            f"{min(fixed or [rho]):.1e} were tried). Does it return finite values at the point itself?"
+        )
+    wall = min([search.wall(), *(c.radius for c in circles if c.contradicted)])
+    if fixed:
+        wall = 0.0  # nothing was searched: whether larger circles would show more is not known, so warn
+    return _collect(circles, degree, is_complex, spent, wall, tolerance)
+
+
+def _collect(
+    circles: list[Circle], degree: int, is_complex: bool, spent: int, wall: float, tolerance: float
+) -> CauchyCoefficients:
+    """For every coefficient the circle that promises the smallest error."""
+    orders = np.arange(1, degree + 1)
+    coefficients, errors = [], []
+    for i, value in enumerate(circles[0].values):
+        powers = [c.radius ** orders.astype(float).reshape((degree,) + (1,) * value.ndim) for c in circles]
+        found = np.stack([c.scaled[i][1 : degree + 1] / p for c, p in zip(circles, powers, strict=True)])
+        error = np.stack([c.errors[i][1 : degree + 1] / p for c, p in zip(circles, powers, strict=True)])
+        best = error.argmin(0)[None]
+        found, error = (np.take_along_axis(x, best, 0)[0] for x in (found, error))
+        full = np.concatenate([value[None].astype(complex), found])
+        precision = jnp.result_type(value.dtype, jnp.complex64) if is_complex else value.dtype
+        coefficients.append(jnp.asarray(full if is_complex else full.real, precision))
+        zeroth = np.abs(value)[None] * np.finfo(value.dtype).eps
+        errors.append(jnp.asarray(np.concatenate([zeroth, error]), value.dtype))
+    limit = max(1e-3, 10 * tolerance)
+    lost = orders[relative_errors(circles, degree) > limit]
+    # Orders lost in rounding on ever larger circles are zero; orders lost because no larger circle exists are not.
+    if len(lost) and wall < 5 * max(c.radius for c in circles):
+        warnings.warn(
+            f"{len(lost)} of {degree} orders (the first: {lost[0]}) have an estimated relative error above {limit:g}, "
+            "if they are not zero; the errors returned by taylor.cauchy_coefficients say how large. Use float64, more "
+            "points, a lower degree, or other radii.",
+            PrecisionWarning,
+            stacklevel=3,
+        )
+    if circles[0].patched:
+        warnings.warn(
+            f"{', '.join(circles[0].patched)}: a comparison inside falls on a tie at the point itself, as where a "
+            "formula is replaced by its limit. Circles continue what is computed there, which may miss what the "
+            'function\'s derivative rule knows: compare with method="series".',
+            PrecisionWarning,
+            stacklevel=3,
+        )
+    tree = circles[0].tree
+    return CauchyCoefficients(
+        tree.unflatten(coefficients), tree.unflatten(errors), _enough(circles, degree, tolerance), spent
+    )
+
+
+def _enough(circles: list[Circle], degree: int, tolerance: float) -> tuple[float, ...]:
+    """The radii of as few circles as do what all of them do together, found greedily."""
+    errors = {c.radius: relative_errors([c], degree) for c in circles}
+    goal = np.maximum(tolerance, 3 * np.min(list(errors.values()), axis=0))
+    chosen: list[float] = []
+    unmet = np.ones(degree, bool)
+    while unmet.any():
+        best = max(errors, key=lambda rho: int((errors[rho] <= goal)[unmet].sum()))
+        chosen.append(float(best))
+        unmet &= errors[best] > goal
+    return tuple(sorted(chosen))

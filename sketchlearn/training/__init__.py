@@ -1,0 +1,1 @@
+"""w -> θ: what a training program is, and the ones that the package makes."""

@@ -1,0 +1,85 @@
+"""What a training program and a query have to be, checked without running them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sketchlearn.errors import FlatQuery
+from sketchlearn.runtime.precision import shapes_of
+from sketchlearn.taylor.dependence import dependence
+from sketchlearn.taylor.flatness import flat_query
+
+
+def _shapes(f: Callable, argument: Any, failed: str) -> Any:
+    try:
+        return shapes_of(f, argument)
+    except Exception as error:
+        raise ValueError(f"{failed} ({type(error).__name__}: {error})") from error
+
+
+def check_train(train: Callable, weights: Any) -> Any:
+    """The shapes of what ``train`` returns, without running it; or say why it cannot be sketched."""
+    if not callable(train):
+        raise TypeError(f"train must be a function of the weights, got {type(train).__name__}.")
+    shapes = _shapes(train, weights, f"train failed on weights of shape {weights.shape} and dtype {weights.dtype}")
+    if not jax.tree.leaves(shapes):
+        raise TypeError("train returned nothing: it must return the trained parameters.")
+    if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in jax.tree.leaves(shapes)):
+        raise TypeError(
+            "train returns complex numbers, whose jets along complex directions would mix two imaginary units: return "
+            "their real and imaginary parts as two arrays."
+        )
+    return shapes
+
+
+def check_query(query: Any, parameters: Any) -> Any:
+    """The shape of a query's answer, without running it; or say what a query has to be."""
+    if not callable(query):
+        raise TypeError(f"query must be a function of the trained parameters, got {type(query).__name__}.")
+    tree = jax.tree.structure(parameters)
+    answer = _shapes(query, parameters, f"the query failed on what train returns, a pytree of structure {tree}")
+    if not isinstance(answer, jax.ShapeDtypeStruct):
+        raise TypeError(
+            "a query returns one array (or number), this one a pytree of structure "
+            f"{jax.tree.structure(answer)}; stack several values into one array."
+        )
+    if not jnp.issubdtype(answer.dtype, jnp.floating):
+        raise TypeError(
+            "a query returns real floating-point numbers (a loss, a logit), this one an array of dtype "
+            f"{answer.dtype}, which has no Taylor coefficients."
+        )
+    return answer
+
+
+def check_smooth_query(query: Any, parameters: Any, reverse: bool = False) -> Any:
+    """The shape of a query's answer; refuse one of which no output depends on the parameters by smooth operations.
+
+    Args:
+        query: of what ``train`` returns.
+        parameters: that, or its shapes.
+        reverse: whether JAX's own derivatives are asked for, to which ``stop_gradient`` is a constant.
+    """
+    shape = check_query(query, parameters)
+    found = dependence(query, parameters, reverse)
+    if not any(found.reached):
+        raise FlatQuery(flat_query(found.through))
+    return shape
+
+
+def check_parameters(
+    parameters: Any, what: str = "training with nothing deleted", why: Callable[[], str] = lambda: ""
+) -> None:
+    """Refuse a run that is not finite; ``why()`` says more."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
+        if not np.isfinite(np.asarray(leaf)).all():
+            raise FloatingPointError(f"{what} gives NaN or infinity in {parameter_name(path)}.{why()}")
+
+
+def parameter_name(path: Any) -> str:
+    """What a leaf of the parameters is called in messages."""
+    return f"parameter {jax.tree_util.keystr(path)}" if path else "the trained parameters"

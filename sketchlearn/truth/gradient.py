@@ -1,0 +1,89 @@
+"""The exact first order: one pass back through training."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sketchlearn.deletions.base import Space
+from sketchlearn.deletions.centre import centre_of, full_weights
+from sketchlearn.errors import FlatQuery, FlatTraining
+from sketchlearn.runtime.precision import jit
+from sketchlearn.taylor.dependence import dependence
+from sketchlearn.taylor.flatness import unmoved, why_flat_training
+from sketchlearn.training.emptied_batches import check_emptying
+from sketchlearn.training.nonfinite import explanation
+from sketchlearn.training.program import check_smooth_query, check_train
+
+
+def gradient(train: Callable, query: Callable, space: Space, centre: Any = None, dtype: Any = None) -> np.ndarray:
+    """The exact derivative of a query with respect to every coordinate of a space: one pass back through training.
+
+    ``g_i = d/dz_i query(train(1 - G z))`` at the centre: what deleting coordinate i does at first order, in
+    the unit of the query.
+
+    Args:
+        train: weights (n,) -> parameters.
+        query: parameters -> real array of shape S.
+        space: of the deletions.
+        centre: as in :func:`sketchlearn.sketch`.
+        dtype: of the weights.
+
+    Returns:
+        Shape (q,) followed by S, float64. The reverse pass keeps what training did at every step in memory, or at about
+        √T steps where ``train`` has a ``train_checkpointed``, as recipes have.
+
+    Raises:
+        ValueError: the query, or what ``train`` returns, depends on the weights through flat operations only (argmax,
+            sign) or through ``stop_gradient``, a constant to reverse mode: the derivative is a certain zero.
+
+    Warns:
+        UserWarning: the derivative of some outputs is exactly zero for every coordinate.
+
+    Example:
+        >>> import sketchlearn as sl
+        >>> sl.gradient(lambda w: w.sum() ** 2, lambda y: y, sl.Examples(3)).tolist()    # 9 becomes (3 - t)²
+        [-6.0, -6.0, -6.0]
+
+    Source: reverse mode through training, as in MAGIC (Ilyas and Engstrom, 2025).
+    """
+    full_weights(space, dtype)
+    check_emptying(train, space)
+    found, text = gradient_or_why_not(train, query, space, centre, dtype)
+    if text:
+        warnings.warn(text, UserWarning, stacklevel=2)
+    return found
+
+
+def gradient_or_why_not(
+    train: Callable, query: Callable, space: Space, centre: Any = None, dtype: Any = None
+) -> tuple[np.ndarray, str]:
+    """The gradient of :func:`gradient`, and what is to be said of outputs for which it is exactly zero."""
+    weights = full_weights(space, dtype)
+    parameters = check_train(train, weights)
+    shape = check_smooth_query(query, parameters, reverse=True)
+    run = getattr(train, "train_checkpointed", train)
+    start = centre_of(space, centre)
+    z = jnp.asarray(np.zeros(space.dim) if start is None else start, weights.dtype)
+
+    def rows(z: jax.Array) -> jax.Array:
+        values, back = jax.vjp(lambda z: jnp.ravel(query(run(weights - space.embed(z)))), z)
+        # one output after the other: all at once would keep the memory of a pass for each
+        return jax.lax.map(lambda v: back(v)[0], jnp.eye(values.size, dtype=values.dtype))
+
+    found = np.asarray(jit(rows)(z), float)
+    if not np.isfinite(found).all():
+        raise FloatingPointError(f"the gradient through training is not finite.{explanation(train, weights)}")
+    still, text = np.logical_not(found.any(1)), ""
+    if still.any():
+        if still.all() and not any(dependence(train, weights, reverse=True).reached):
+            raise FlatTraining(why_flat_training(train, weights, reverse=True))
+        text, flat = unmoved(still, query, parameters, reverse=True)
+        if still.all() and flat:
+            raise FlatQuery(text)
+    return found.T.reshape(space.dim, *shape.shape), text
