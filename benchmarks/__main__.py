@@ -394,7 +394,7 @@ def random_subsets(names):
             start = time.perf_counter()
             made[kind].predict(x_query, thousand)
             out[f"1,000 deletions for one query, {kind}, seconds"] = time.perf_counter() - start
-        fresh = sl.Sketch(sl.Examples(1000), 2, 0, made["plain"].parameters, made["plain"].coefficients)
+        fresh = sl.Sketch(sl.Examples(1000), 2, 0, made["plain"].source, made["plain"].parameters)
         start = time.perf_counter()
         fresh.predict(x_query, thousand)
         out["1,000 deletions for one query, first use of a stored sketch, seconds"] = time.perf_counter() - start
@@ -539,8 +539,8 @@ def larger(names):
         space = sl.Groups(labels)
         truth = sl.retrain(train, 1 - space.embed(space.locate(asked)), query, dtype=jnp.float32).astype(np.float64)
         made = _sketch(f"larger {what}", train, space, 2, 64, dtype=jnp.float32, additive=what == "letters")
-        kinds = {"": sl.Sketch(space, 2, 0, made.parameters, made.coefficients)} | (
-            {", additive": made} if made.alone else {}
+        kinds = {"": sl.Sketch(space, 2, 0, made.source, made.parameters)} | (
+            {", additive": made} if made.single_coordinates else {}
         )
         for kind, sketch in kinds.items():
             found = sketch.predict(query, asked)
@@ -550,7 +550,9 @@ def larger(names):
                 out[f"{what}: RMSE of the exact first order, nats"] = _rms(first)
             out[f"{what}{kind}: RMSE over that of the exact first order"] = _rms(found.value - truth) / _rms(first)
             out[f"{what}{kind}: coverage of the 95% interval"] = float(_inside(found, truth).mean())
-        if made.alone:  # the twelve retrainings that it is made of; pairs as well would be all that is asked
+        if (
+            made.single_coordinates
+        ):  # the twelve retrainings that it is made of; pairs as well would be all that is asked
             off = _sums(train, space, query, asked, 1, jnp.float32) - truth
             out[f"{what}, sums over groups: RMSE over that of the exact first order"] = _rms(off) / _rms(first)
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.calibration [--names FILE] [--cache DIR] [--choose]
 
-``sketchlearn.prediction.truncation.Calibration`` holds five numbers that no theory gives. ``--choose`` looks for those
+``sketchlearn.prediction.calibration.Calibration`` holds the numbers that no theory gives. ``--choose`` looks for those
 whose
 coverage is nearest to 95% on three programs, CHOSEN_ON: the least mean distance over all kinds of deletion, every
 program counted alike, and a shortfall three times, for a promise that is not kept is worse than one that is kept too
@@ -34,15 +34,15 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 
 import sketchlearn as sl
 from sketchlearn.experiments.comparison import SETTINGS, WORLDS
-from sketchlearn.prediction.truncation import CALIBRATION, Calibration
+from sketchlearn.prediction.calibration import CALIBRATION, Calibration
 from sketchlearn.runtime.paths import directory
 
 LEVEL, SHORTFALL = 0.95, 3.0
 CHOSEN_ON = ("bundled names", "breast cancer", "diabetes")
 JUDGED_ON = ("paper's names", "ridge", "digits")
 TRIED = {
-    "typical": (1.0, 1.25, 1.5, 2.0), "few": (1.0, 3.0, 10.0), "large": (0.1, 0.2, 0.4), "aimed": (1.5, 2.0, 3.0),
-    "fastest": (1.5, 2.0, 3.0),
+    "deletion_excess": (1.0, 1.25, 1.5, 2.0), "few_coordinates": (1.0, 3.0, 10.0), "full_bend": (0.1, 0.2, 0.4),
+    "aimed_ratio": (1.5, 2.0, 3.0), "most_growth": (1.5, 2.0, 3.0),
 }  # fmt: skip
 
 
@@ -154,13 +154,13 @@ def cases_of(world: World, folder: Path, count: int = 100) -> dict[str, Case]:
             world.train, space, world.degree, world.directions, progress=False, store=folder / what,
             additive=what in ("examples", "groups"),
         )  # fmt: skip
-        plain = sl.Sketch(space, made.degree, made.key, made.parameters, made.coefficients)
+        plain = sl.Sketch(space, made.degree, made.key, made.source, made.parameters)
         stack = np.concatenate(list(asked[what].values()))
         ends = np.cumsum([0, *(len(s) for s in asked[what].values())])
         kinds = {label: slice(a, b) for label, a, b in zip(asked[what], ends, ends[1:], strict=False)}
         truth = bank.evaluated(world.query, 1.0 - stack).reshape(len(stack), -1)
         out[what] = Case(plain, world.query, stack, kinds, truth)
-        if made.alone:
+        if made.single_coordinates:
             rest = {k: s for k, s in kinds.items() if k != "single groups"}  # these it is trained for
             out[f"{what}, additive"] = Case(made, world.query, stack, rest, truth)
     return out
@@ -246,7 +246,7 @@ def main() -> None:
             for what, case in world.items()
             for kind, cell in judged(case, calibration).items()
         ]
-    report = {"calibration": dataclasses.asdict(calibration), "rows": rows}
+    report = {"calibration": {name: getattr(calibration, name) for name in TRIED}, "rows": rows}
     (args.out / "calibration.json").write_text(json.dumps(report, indent=1) + "\n")
     (args.out / "calibration.md").write_text(table(report))
     print(table(report))

@@ -35,6 +35,7 @@ from sketchlearn.planning.plan import Plan as Plan
 from sketchlearn.planning.plan import plan as plan
 from sketchlearn.planning.stability import StabilityProfile as StabilityProfile
 from sketchlearn.planning.stability import stability_profile as stability_profile
+from sketchlearn.prediction.base import estimators as estimators
 from sketchlearn.prediction.result import Prediction as Prediction
 from sketchlearn.sketching.make import sketch as sketch
 from sketchlearn.sketching.open import open_sketch as open_sketch

@@ -21,9 +21,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import sketchlearn as sl
-from sketchlearn.prediction.estimation import CLEAR
-from sketchlearn.prediction.truncation import fraction_of, sizes_along
-from sketchlearn.sketching.query_jets import Measured
+from sketchlearn.prediction.equations import Equations
+from sketchlearn.prediction.known import QueryJets
+from sketchlearn.prediction.sizes import fraction_of, sizes_along
+from sketchlearn.sketching.coordinate_scales import scales_of_query
+from sketchlearn.sketching.jets import QueriesOnly
 from sketchlearn.sketching.sketch import Sketch
 
 ROOT = Path(__file__).parents[1]
@@ -138,9 +140,9 @@ def kept_sketch(kept: dict[str, np.ndarray], units: list[Unit]) -> Sketch:
     """The sketch again, from the coefficients that were kept: it answers for ``QUERY`` as the one that was made."""
     m, k, _ = kept["coefficients"].shape
     value = kept["baseline"]
-    seen = Measured(None, value, value.astype(float), kept["coefficients"], None)
+    jets = QueryJets(None, value, value.astype(float), kept["coefficients"], None)
     space = space_of(units, sum(len(u.members) for u in units))
-    return Sketch(space, k, KEY, None, None, queries={QUERY: seen}, num_directions=m)
+    return Sketch(space, k, KEY, QueriesOnly({QUERY: jets}, m), None)
 
 
 def derived(sketch: Sketch) -> dict[str, np.ndarray]:
@@ -151,29 +153,30 @@ def derived(sketch: Sketch) -> dict[str, np.ndarray]:
     scales s; what it leaves of ``c_ir`` are the residuals. ``sizes`` are those of the residuals and of all; ``left`` is
     how much the residuals are of all.
     """
-    seen = sketch.queries[QUERY]
-    c = seen.coefficients.astype(complex)
-    rounding = float(np.finfo(seen.coefficients.dtype).eps)
-    eye = np.eye(sketch.space.dim)
-    first, scales = sketch._interpolant(1), sketch._scales(seen)
-    assert first.determined
+    jets = sketch.queries[QUERY]
+    c = jets.coefficients.astype(complex)
+    rounding = float(np.finfo(jets.coefficients.dtype).eps)
+    eye, equations = np.eye(sketch.space.dim), Equations(sketch.directions)
+    scales = scales_of_query(jets, equations)
+    assert equations.solve_first
     fits, residuals, scaled, proven, bonus = [], [], [], [], []
     for r in range(2, sketch.degree + 1):
-        plain, other = (sketch._interpolant(r, s).fit(c[:, r - 1], eye[:1], rounding) for s in (None, scales))
-        assert not sketch._interpolant(r).determined
+        both = equations.of(r), equations.of(r, scales)
+        assert not both[0].determined
+        plain, other = (each.fit(c[:, r - 1], eye[:1], rounding) for each in both)
         use = (np.abs(other.residuals) ** 2).sum(0) < (np.abs(plain.residuals) ** 2).sum(0)
         residuals.append(np.where(use, other.residuals, plain.residuals))
         scaled.append(use)
         proven.append(np.where(use, other.proven, plain.proven))
-        bonus.append(sketch._interpolant(r, scales).bonus)
-        betas = [_weights_of(sketch._interpolant(r, s), c[:, r - 1]) for s in (None, scales)]
+        bonus.append(both[1].bonus)
+        betas = [each.kernel_weights(c[:, r - 1]) for each in both]
         fits.append(np.where(use, betas[1], betas[0]))
     rest = np.concatenate([c[:, :1], np.stack(residuals, 1)], 1)
     left, whole = (sizes_along(sketch.directions, of) for of in (rest, c))
     return {
         "sizes": np.stack([[of.pure, of.mixed] for of in (left, whole)]),
         "left": fraction_of(rest, c),
-        "gradient": first.fit(c[:, 0], eye, rounding).values,
+        "gradient": equations.of(1).fit(c[:, 0], eye, rounding).values,
         "scales": scales,
         "scaled": np.array(scaled),
         "proven": np.array(proven),
@@ -181,17 +184,6 @@ def derived(sketch: Sketch) -> dict[str, np.ndarray]:
         "fits": np.stack(fits, 1),
         "residuals": np.stack(residuals, 1),
     }
-
-
-def _weights_of(fit: Any, c: np.ndarray) -> np.ndarray:
-    """β (m, Q) with ``values(z) = Σ_i Re[conj(β_i) k(ψ_i, z)]``: fitted values are linear in the 2m kernel values."""
-    m = len(c)
-    kernel, fit._cross = fit._cross, lambda rows: rows  # rows of the identity in place of a deletion's kernel values
-    try:
-        values = fit.fit(c, np.eye(2 * m)).values
-    finally:
-        fit._cross = kernel
-    return values[:m] + 1j * values[m:]
 
 
 def array(values: np.ndarray) -> dict[str, Any]:
@@ -220,7 +212,7 @@ def page_data(kept: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, 
         "numExamples": len(names),
         "degree": sketch.degree,
         "numDirections": sketch.num_directions,
-        "calibration": {"clear": CLEAR, **dataclasses.asdict(sketch.calibration)},
+        "calibration": dataclasses.asdict(sketch.calibration),
         "units": [{"label": u.label, "letter": u.letter, "names": [names[i] for i in u.members]} for u in units],
         "cases": [
             {"group": group, "label": label, "units": np.flatnonzero(ticked).tolist()}

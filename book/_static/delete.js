@@ -100,7 +100,7 @@ var sketchlearnDelete = (function () {
         fourth += Math.pow(z[j], 4);
         for (var r = 0; r < k; r++) sums[r] += Math.pow(z[j] * z[j], r + 1);
       }
-      var few = fourth ? by.few * fourth / (square * square) + total * total / (q * square) : 1;
+      var few = fourth ? by.few_coordinates * fourth / (square * square) + total * total / (q * square) : 1;
       var plain = powers(z), other = powers(scaled), pure = purePowers(scaled), tests = [];
       for (var i = 0; i < m; i++) {
         for (r = 2; r <= k; r++) {
@@ -152,7 +152,7 @@ var sketchlearnDelete = (function () {
     }
 
     function at(found, share) {
-      var bend = Math.min(1, Math.sqrt(found.fraction * share / by.large));
+      var bend = Math.min(1, Math.sqrt(found.fraction * share / by.full_bend));
       return found.tests.map(function (test, t) {
         var terms = [], errors = [], used = [], shrunk = [], before = 0, ok = true, change = 0, variance = 0;
         var count = 0, lost = 0, unused = 0;
@@ -162,7 +162,7 @@ var sketchlearnDelete = (function () {
           errors.push(Math.sqrt(Math.max(0, test.covariance[r][r])) * factor);
           // an order is used if it is expected to exceed its error; or if it does so three times, and could be so large
           var size = Math.abs(terms[r]), expected = test.expected[r] * factor, noise = errors[r] * errors[r];
-          if (r) ok = ok && (errors[r] <= expected || (size >= by.clear * errors[r] && errors[r] <= before / 4));
+          if (r) ok = ok && (errors[r] <= expected || (size >= by.clear_errors * errors[r] && errors[r] <= by.harmless_error * before));
           before = Math.max(before, size);
           used.push(ok);
           // else what its fit explains, and the share of the rest that is expected not to be noise
@@ -185,19 +185,19 @@ var sketchlearnDelete = (function () {
         var last = Math.abs(terms[count - 1]), previous = count > 1 ? Math.abs(terms[count - 2]) : 0;
         var decays = count < 2 || last < previous || last === 0, own = 0;
         var typicalFirst = test.whole[0] * share, moved = typicalFirst > 0 ? Math.abs(terms[0]) / typicalFirst : 0;
-        var aimed = Math.min(1, Math.max(0, moved / by.aimed - 1));
+        var aimed = Math.min(1, Math.max(0, moved / by.aimed_ratio - 1));
         for (r = 0; r < count; r++) {
           size = Math.abs(terms[r]);
           if (!r) size = Math.max(bend, aimed) * Math.max(size, share * test.size);
           own = Math.max(own, size);
         }
         var next = test.whole[k - 1] * Math.pow(share, k), one = test.whole[k - 2] * Math.pow(share, k - 1);
-        var ratio = Math.min((one > 0 ? next / one : 1) * k * k / (k * k - 1), by.fastest);
+        var ratio = Math.min((one > 0 ? next / one : 1) * k * k / (k * k - 1), by.most_growth);
         var ahead = Math.pow(next * ratio, 2) * (1 + Math.pow(Math.min(ratio, 1), 2));
         // of own terms continued to what fits and means know in part, the rest counts
         var missing = lost + ahead, every = unused + ahead;
         own *= Math.max(found.unlike, aimed) * (every > missing ? Math.sqrt(missing / every) : 1);
-        var truncation = Math.hypot(by.typical * Math.sqrt(missing), own);
+        var truncation = Math.hypot(by.deletion_excess * Math.sqrt(missing), own);
         var error = Math.sqrt(Math.max(0, variance)), width = NORMAL_95 * Math.hypot(error, truncation);
         var value = baseline[t] + change;
         // out of range: more is deleted than was ever checked, or the interval holds what no loss can be

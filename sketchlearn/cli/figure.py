@@ -16,7 +16,7 @@ from sketchlearn.cli.output import announce, save, say
 from sketchlearn.deletions.examples import Examples
 from sketchlearn.experiments import figures, microgpt
 from sketchlearn.planning.stability import SERIES_LIMIT
-from sketchlearn.sketching.sketch import ESTIMATORS
+from sketchlearn.prediction.base import estimators
 
 
 def _default(value: int | None, otherwise: int) -> int:
@@ -33,7 +33,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--estimator",
         nargs="+",
         default=["mean", "auto"],
-        choices=ESTIMATORS,
+        choices=estimators(),
         help="figure 3, one or several in one picture (default: mean, the paper's, and auto, ours)",
     )
     add_microgpt(figure)

@@ -10,9 +10,9 @@ import numpy as np
 
 from sketchlearn.cli.arguments import add_program
 from sketchlearn.cli.programs import asked, function_named, program_of
-from sketchlearn.deletions.description import from_description
+from sketchlearn.deletions.base import from_description
+from sketchlearn.prediction.base import estimators
 from sketchlearn.sketching.open import open_sketch
-from sketchlearn.sketching.sketch import ESTIMATORS
 from sketchlearn.sketching.store.format import Store
 
 
@@ -27,7 +27,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         metavar="WHAT",
         help="microgpt: names with these letters (of groups: groups by letter); or positions, 3,8,20-29",
     )
-    asking.add_argument("--estimator", default="auto", choices=ESTIMATORS)
+    asking.add_argument("--estimator", default="auto", choices=estimators())
     asking.set_defaults(run=run)
     add_program(asking)
     return asking
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "deleted": deleted, "baseline": found.baseline, "value": found.value, "interval": [_known(low), _known(high)],
         "terms": found.terms, "standard_errors": _known(found.standard_errors), "orders_used": found.orders_used,
-        "shrunk": found.shrunk, "warnings": found.warnings,
+        "shrunk_change": found.shrunk_change, "warnings": found.warnings,
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.groups import Groups
 from sketchlearn.experiments import microgpt
+from sketchlearn.training.program import num_examples_of
 
 
 class Run(NamedTuple):
@@ -32,7 +33,7 @@ def program_of(args: argparse.Namespace) -> Run:
         experiment = microgpt.paper_experiment(args.names, num_examples=count)
         return Run(experiment.train, experiment.num_examples, experiment)
     train = function_named(args.train)
-    count = getattr(train, "num_examples", None) if args.examples is None else args.examples
+    count = num_examples_of(train) if args.examples is None else args.examples
     if count is None:
         raise ValueError(f"how many examples {args.train} has is not known: give --examples.")
     return Run(train, int(count))

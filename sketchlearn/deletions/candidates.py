@@ -8,10 +8,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from sketchlearn.deletions.base import register
 from sketchlearn.deletions.reading import as_array, deletion_vectors
 from sketchlearn.errors import check_count
 
 
+@register
 class Candidates:
     """Any subset of a pool of examples: ``q`` is the size of the pool, and so are all constants.
 
@@ -56,3 +58,13 @@ class Candidates:
                 f"{wrong[:10].tolist()}{' ...' if len(wrong) > 10 else ''}. Sketch a larger pool, or Examples(n)."
             )
         return x[..., self.indices]
+
+    def describe(self) -> dict:
+        """What the space is, as JSON."""
+        return {"indices": self.indices.tolist(), "num_examples": self.num_examples}
+
+    @classmethod
+    def from_description(cls, described: dict) -> Candidates:
+        """The space that was described."""
+        n = described["num_examples"]
+        return cls(np.isin(np.arange(n), described["indices"]), n)

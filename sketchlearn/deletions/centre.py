@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sketchlearn.deletions.base import Space
+from sketchlearn.deletions.base import Space, coordinates_of_fractions
 from sketchlearn.runtime.arrays import check_dtype
 
 
 def full_weights(space: Space, dtype: Any = None) -> jax.Array:
     """The weights (n,) of a training run with nothing deleted."""
-    if isinstance(space, type) or not all(hasattr(space, name) for name in ("locate", "embed", "num_examples", "dim")):
+    if isinstance(space, type) or not isinstance(space, Space):
         raise TypeError(f"space must be Examples(n), Candidates, Groups or the like, got {space!r}.")
     return jnp.ones(space.num_examples, check_dtype(dtype))
 
@@ -33,7 +33,7 @@ def centre_of(space: Space, centre: Any) -> np.ndarray | None:
     fractions = np.asarray(centre, float)
     if fractions.ndim == 1 and not fractions.any():
         return None
-    found = getattr(space, "locate_vectors", space.locate)(fractions)  # fractions here, whatever groups are called
+    found = coordinates_of_fractions(space, fractions)
     if found.ndim != 1 or (found < 0).any() or (found >= 1).any():
         raise ValueError(
             "a centre is one vector of fractions, at least 0 and below 1 (at 1 an example would have no weight left)."

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from sketchlearn.deletions.base import register
 from sketchlearn.deletions.reading import deletion_vectors
 from sketchlearn.errors import check_count
 
 
+@register
 class Examples:
     """Any subset of all n examples: ``q = n``.
 
@@ -36,3 +38,12 @@ class Examples:
     def locate(self, delete: Any) -> np.ndarray:
         """The deletion vector (n,), or (B, n)."""
         return deletion_vectors(delete, self.num_examples)
+
+    def describe(self) -> dict:
+        """What the space is, as JSON."""
+        return {"num_examples": self.num_examples}
+
+    @classmethod
+    def from_description(cls, described: dict) -> Examples:
+        """The space that was described."""
+        return cls(described["num_examples"])

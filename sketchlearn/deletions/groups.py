@@ -8,10 +8,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from sketchlearn.deletions.base import register
 from sketchlearn.deletions.labels import DAY, NUMBER, TIME, TRUTH, WHOLE, grouped, key, kind
 from sketchlearn.deletions.reading import as_array, deletion_vectors, entries, real_array, stack_of
 
 
+@register
 class Groups:
     """Any union of groups of examples (authors, sources, classes, days): ``q`` is the number of groups.
 
@@ -131,3 +133,18 @@ class Groups:
                 raise KeyError(f"there is no group {value!r}; the groups are {self.names[:20]}.{hint}")
             z[number] = 1.0
         return z
+
+    def describe(self) -> dict:
+        """What the space is, as JSON."""
+        odd = next((name for name in self.names if not isinstance(name, (str, int, float))), None)
+        if odd is not None:
+            raise TypeError(
+                f"a store keeps the names of groups as text or numbers, got {odd!r} of type {type(odd).__name__}: "
+                "label the examples with str(...) of it."
+            )
+        return {"names": self.names, "membership": self.membership.tolist()}
+
+    @classmethod
+    def from_description(cls, described: dict) -> Groups:
+        """The space that was described."""
+        return cls([described["names"][group] for group in described["membership"]])

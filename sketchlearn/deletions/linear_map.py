@@ -7,11 +7,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from sketchlearn.deletions.base import register
 from sketchlearn.deletions.reading import as_array, deletion_vectors
 from sketchlearn.runtime.arrays import check_finite
 from sketchlearn.runtime.precision import in_full_precision
 
 
+@register
 class LinearMap:
     """Deletions ``x = G z`` for any matrix G: what can be asked for is what its columns span.
 
@@ -61,3 +63,12 @@ class LinearMap:
                 f"fractions asked for: {wrong[:10].tolist()}{' ...' if len(wrong) > 10 else ''}."
             )
         return z[0] if x.ndim == 1 else z
+
+    def describe(self) -> dict:
+        """What the space is, as JSON."""
+        return {"matrix": self.matrix.tolist()}
+
+    @classmethod
+    def from_description(cls, described: dict) -> LinearMap:
+        """The space that was described."""
+        return cls(described["matrix"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,9 @@ import numpy as np
 
 from sketchlearn.errors import check_count, check_key
 from sketchlearn.evaluation.result import Evaluation
-from sketchlearn.evaluation.scores import score as _score
+from sketchlearn.evaluation.scores import score
 from sketchlearn.execution.progress import track
-from sketchlearn.execution.timing import Price, priced
+from sketchlearn.execution.timing import priced
 from sketchlearn.runtime.precision import jit
 from sketchlearn.runtime.seeds import stream
 from sketchlearn.training.program import check_smooth_query
@@ -67,6 +67,67 @@ def evaluate(
 
     Source: the linear datamodelling score is of Park et al., "TRAK" (2023), arXiv:2303.14186.
     """
+    _check(methods, bank, query, deletions, level, resamples)
+    only, rng = only or {}, stream("bootstrap", check_key(key))
+    unknown = [n for n in only if n not in methods] + [d for sets in only.values() for d in sets if d not in deletions]
+    if unknown:
+        raise ValueError(f"`only` names {unknown}, which are neither methods nor sets of deletions.")
+    baseline = np.asarray(jit(query)(bank.plain), np.float64)
+    sets = {label: _test_set(bank, query, stack, baseline) for label, stack in deletions.items()}
+    labels = [str(i) for i in range(baseline.size)] if names is None else list(names)
+    if len(labels) != baseline.size:
+        raise ValueError(f"the query has {baseline.size} outputs, but {len(labels)} names were given.")
+
+    plain = _PlainRun(bank)
+    rows: list[dict[str, Any]] = []
+    single: list[dict[str, Any]] = []
+    warnings: dict[str, list[str]] = {}
+    prices: dict[str, dict[str, float]] = {}
+    for name, method in track(list(methods.items()), "evaluating", "method", total=len(methods), show=progress):
+        asked = {label: sets[label] for label in only.get(name, sets)}
+        answers, prices[name], notes = _ask(name, method, bank, query, asked, baseline.size, plain)
+        for label, answer in answers.items():
+            asked_for = sets[label]
+            guess = answer.prediction.change.reshape(asked_for.truth.shape)
+            row, each_query = score(guess, asked_for.truth, answer.prediction, level, resamples, rng)
+            if answer.seen:
+                notes.append(
+                    f"made from the retrained values of {answer.seen} of the {len(guess)} deletions of {label!r}: for "
+                    "these it is no prediction."
+                )
+            about = {
+                "method": name, "deletions": label, "count": len(guess), "seen": answer.seen, "share": asked_for.share
+            }  # fmt: skip
+            rows.append(about | row)
+            single += [
+                {"method": name, "deletions": label, "query": q, **of} for q, of in zip(labels, each_query, strict=True)
+            ]
+        warnings[name] = notes
+    unit = plain.seconds()
+    for row in rows:
+        own = prices[str(row["method"])]
+        row.update({k: v if k == "compile_seconds" else v / unit for k, v in own.items()})
+    return Evaluation(rows, single, unit, warnings)
+
+
+class _TestSet(NamedTuple):
+    """Deletions with the changes that retraining gave."""
+
+    stack: list[Any]  # as the spaces of the methods read them
+    truth: np.ndarray  # (B, Q)
+    share: float  # of the examples that is deleted, mean
+    vectors: np.ndarray  # (B, n)
+
+
+class _Answer(NamedTuple):
+    """What a method said of a set, and how many of its deletions the method was made from."""
+
+    prediction: Any
+    seen: int
+
+
+def _check(methods: Any, bank: Any, query: Any, deletions: Any, level: Any, resamples: Any) -> None:
+    """Say what is wrong with the arguments, before anything is retrained."""
     for what, given in (("methods", methods), ("deletions", deletions)):
         if not isinstance(given, Mapping):
             raise TypeError(f"{what} must be a dict from names, got {type(given).__name__}.")
@@ -76,71 +137,50 @@ def evaluate(
         raise ValueError("give at least one method and one set of deletions.")
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level!r}.")
-    only, rng = only or {}, stream("bootstrap", check_key(key))
-    unknown = [n for n in only if n not in methods] + [d for sets in only.values() for d in sets if d not in deletions]
-    if unknown:
-        raise ValueError(f"`only` names {unknown}, which are neither methods nor sets of deletions.")
     check_count("resamples", resamples)
     if any(getattr(method, "differentiates", False) for method in methods.values()):
-        check_smooth_query(query, bank.plain)  # before anything is trained again
-    baseline = np.asarray(jit(query)(bank.plain), np.float64)
-    stacks, truth, share, vectors = {}, {}, {}, {}
-    for label, stack in deletions.items():
-        z = np.atleast_2d(bank.space.locate(stack))
-        x = np.asarray(bank.space.embed(z), np.float64)
-        stacks[label], share[label], vectors[label] = list(stack), float(x.mean()), x
-        truth[label] = (bank.evaluated(query, 1 - x) - baseline).reshape(len(x), -1)
-    outputs = baseline.size
-    labels = [str(i) for i in range(outputs)] if names is None else list(names)
-    if len(labels) != outputs:
-        raise ValueError(f"the query has {outputs} outputs, but {len(labels)} names were given.")
+        check_smooth_query(query, bank.plain)
 
-    plain = _PlainRun(bank)
-    rows: list[dict[str, Any]] = []
-    single: list[dict[str, Any]] = []
-    warnings: dict[str, list[str]] = {}
-    prices: dict[str, tuple[dict[str, float], float]] = {}
-    for name, method in track(list(methods.items()), "evaluating", "method", total=len(methods), show=progress):
-        plain.run()
-        made, before = (method, None) if hasattr(method, "predict") else priced(method)
-        plain.run()
-        if not hasattr(made, "predict"):
-            raise TypeError(f"method {name!r} has no predict(query, delete), nor does it make one.")
-        asked = list(only.get(name, stacks))
-        first, begin = priced(functools.partial(made.predict, query, stacks[asked[0]][:1]))
-        answers, rest = {}, Price(0.0, 0.0)
-        for label in asked:
-            answers[label], cost = priced(functools.partial(made.predict, query, stacks[label]))
-            rest = Price(rest.running + cost.running, rest.compiling + cost.compiling)
-        each = rest.running / sum(len(stacks[d]) for d in asked)
-        if isinstance(made, RetrainBank):  # its answers were stored: what they cost is measured again
-            each, begin = _retraining_seconds(bank), Price(0.0, begin.compiling)
-        spent = {
-            "precomputation": np.nan if before is None else before.running,
-            "per_query": max(begin.running - each, 0.0) / outputs,
-            "per_deletion": each,
-        }
-        compiling = (0.0 if before is None else before.compiling) + begin.compiling + rest.compiling
-        prices[name] = (spent, compiling)
-        warnings[name] = sorted({text for answer in answers.values() for text in answer.warnings} | set(first.warnings))
-        for label, answer in answers.items():
-            guess = answer.change.reshape(truth[label].shape)
-            row, each_query = _score(guess, truth[label], answer, level, resamples, rng)
-            known = 0 if isinstance(made, RetrainBank) else _seen(made, vectors[label])
-            if known:
-                warnings[name].append(
-                    f"made from the retrained values of {known} of the {len(guess)} deletions of {label!r}: for these "
-                    "it is no prediction."
-                )
-            about = {"method": name, "deletions": label, "count": len(guess), "seen": known, "share": share[label]}
-            rows.append(about | row)
-            for q, found in zip(labels, each_query, strict=True):
-                single.append({"method": name, "deletions": label, "query": q, **found})
-    unit = plain.seconds()
-    for row in rows:
-        own, seconds = prices[str(row["method"])]
-        row.update({k: v / unit for k, v in own.items()}, compile_seconds=seconds)
-    return Evaluation(rows, single, unit, warnings)
+
+def _test_set(bank: RetrainBank, query: Callable, stack: Any, baseline: np.ndarray) -> _TestSet:
+    x = np.asarray(bank.space.embed(np.atleast_2d(bank.space.locate(stack))), np.float64)
+    truth = (bank.evaluated(query, 1 - x) - baseline).reshape(len(x), -1)
+    return _TestSet(list(stack), truth, float(x.mean()), x)
+
+
+def _ask(
+    name: str,
+    method: Any,
+    bank: RetrainBank,
+    query: Callable,
+    sets: dict[str, _TestSet],
+    outputs: int,
+    plain: _PlainRun,
+) -> tuple[dict[str, _Answer], dict[str, float], list[str]]:
+    """Make a method if need be, and ask it for every set: its answers, its prices in seconds, its warnings."""
+    plain.run()
+    made, making = (method, None) if hasattr(method, "predict") else priced(method)
+    plain.run()
+    if not hasattr(made, "predict"):
+        raise TypeError(f"method {name!r} has no predict(query, delete), nor does it make one.")
+    first, begin = priced(functools.partial(made.predict, query, next(iter(sets.values())).stack[:1]))
+    answers, running, compiling = {}, 0.0, begin.compiling + (0.0 if making is None else making.compiling)
+    for label, asked in sets.items():
+        prediction, cost = priced(functools.partial(made.predict, query, asked.stack))
+        seen = 0 if isinstance(made, RetrainBank) else _seen(made, asked.vectors)
+        answers[label] = _Answer(prediction, seen)
+        running, compiling = running + cost.running, compiling + cost.compiling
+    each, of_query = running / sum(len(asked.stack) for asked in sets.values()), begin.running
+    if isinstance(made, RetrainBank):  # its answers were stored: what they cost is measured again
+        each, of_query = _retraining_seconds(bank), 0.0
+    seconds = {
+        "precomputation": np.nan if making is None else making.running,
+        "per_query": max(of_query - each, 0.0) / outputs,
+        "per_deletion": each,
+        "compile_seconds": compiling,
+    }
+    texts = {text for answer in answers.values() for text in answer.prediction.warnings} | set(first.warnings)
+    return answers, seconds, sorted(texts)
 
 
 class _PlainRun:

@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,55 +90,27 @@ def compare(
     asked = ("directions", "degree", "count", "subsets", "queries")  # these do not change the training program
     training = {k: v for k, v in settings.items() if k not in asked}
     n, s = settings["examples"], settings
-    train, query, names, groups, problem, reverse, convex, reseeded = WORLDS[world](settings)
+    program = World(*WORLDS[world](settings))
     space = Examples(n)
-    truth = RetrainBank(folder, train, training, space, progress=progress)
+    truth = RetrainBank(folder, program.train, training, space, progress=progress)
     deletions: dict[str, Any] = {}
     for fraction in FRACTIONS:
         if round(fraction * n) >= 1:  # one example at least
             deletions[f"random {fraction:.1%}"] = random_deletions(n, fraction, s["count"], key)
-    deletions.update(_structured(groups, s["count"], key))
+    deletions.update(_structured(program.groups, s["count"], key))
     structured = [label for label in deletions if label.startswith("structured")]
 
-    made = functools.partial(
-        sketch, train, degree=s["degree"], num_directions=s["directions"], key=key, progress=progress
-    )
-    dims = min(256, n // 2, problem.flat.size)
-    methods: dict[str, Callable | RetrainBank] = {
-        "retraining": truth,
-        "sketch": lambda: made(space=space),
-        "sketch of groups": lambda: made(space=groups),
-        "additive sketch of groups": lambda: made(space=groups, additive=True),
-        "metagradient": lambda: baselines.Metagradient(reverse, space),
-        "forward first order": lambda: baselines.ForwardFirstOrder(train, space),
-        "leave-one-out sums": lambda: baselines.CoordinateSums(_fresh(truth)),
-        "sums over groups": lambda: baselines.CoordinateSums(_fresh(truth, groups)),
-        "sums over groups and pairs": lambda: baselines.CoordinateSums(_fresh(truth, groups), order=2),
-        "datamodels": lambda: baselines.DatamodelRegression(_fresh(truth), s["subsets"], 0.1, key=key),
-        "TracIn": lambda: baselines.TracIn(problem, space),
-        "projected gradients": lambda: baselines.ProjectedGradients(problem, space, dims, 1e-3 * n, key),
-        "influence (Gauss-Newton)": lambda: baselines.Influence(problem, space, "gauss_newton", 1e-3 * n, 1e-3, 50),
-    }
-    if not problem.checkpoints:
-        del methods["TracIn"]
-    if convex:
-        methods |= {
-            "influence (exact)": lambda: baselines.Influence(problem, space),
-            "influence (CG)": lambda: baselines.Influence(problem, space, "cg"),
-            "group influence": lambda: baselines.GroupInfluence(problem, space),
-            "Newton step": lambda: baselines.NewtonStep(problem, space),
-            "infinitesimal jackknife, order 3": lambda: baselines.InfinitesimalJackknife(problem, space, 3),
-        }
+    methods = _methods(settings, program, truth, key, progress)
     if only is not None:
         unknown = sorted(set(only) - set(methods))
         if unknown:
             raise ValueError(f"there is no method {unknown[0]!r} on {world}; the methods are {sorted(methods)}.")
         methods = {name: methods[name] for name in only}
     can: dict[str, list[str]] = {name: structured for name in methods if "groups" in name}
-    found = evaluate(methods, truth, query, deletions, names, can, key=key, progress=progress)
+    found = evaluate(methods, truth, program.query, deletions, program.names, can, key=key, progress=progress)
     noise = None
-    if reseeded is not None:
-        changes = seed_noise(reseeded, [1, 2, 3, 4], query, deletions["random 10.0%"][:4], n)
+    if program.reseeded is not None:
+        changes = seed_noise(program.reseeded, [1, 2, 3, 4], program.query, deletions["random 10.0%"][:4], n)
         noise = float(changes.std(0, ddof=1).mean())
     return {
         "settings": settings,
@@ -155,6 +127,57 @@ def compare(
             if name in methods and "sums over groups" in methods
         },
     }
+
+
+class World(NamedTuple):
+    """A training program with what the methods need to know of it."""
+
+    train: Callable
+    query: Callable
+    names: Sequence[str]  # of the query's outputs
+    groups: Groups
+    problem: Problem
+    reverse: Callable  # the program for reverse mode
+    convex: bool  # whether training ends at the minimum of the objective
+    reseeded: Callable | None  # seed -> the program of another seed
+
+
+def _methods(
+    s: dict[str, Any], program: World, truth: RetrainBank, key: int, progress: bool
+) -> dict[str, Callable | RetrainBank]:
+    """Every method by name, as a function that makes it."""
+    train, problem, groups = program.train, program.problem, program.groups
+    n, space = s["examples"], truth.space
+    made = functools.partial(
+        sketch, train, degree=s["degree"], num_directions=s["directions"], key=key, progress=progress
+    )
+    dims = min(256, n // 2, problem.flat.size)
+    methods: dict[str, Callable | RetrainBank] = {
+        "retraining": truth,
+        "sketch": lambda: made(space=space),
+        "sketch of groups": lambda: made(space=groups),
+        "additive sketch of groups": lambda: made(space=groups, additive=True),
+        "metagradient": lambda: baselines.Metagradient(program.reverse, space),
+        "forward first order": lambda: baselines.ForwardFirstOrder(train, space),
+        "leave-one-out sums": lambda: baselines.CoordinateSums(_fresh(truth)),
+        "sums over groups": lambda: baselines.CoordinateSums(_fresh(truth, groups)),
+        "sums over groups and pairs": lambda: baselines.CoordinateSums(_fresh(truth, groups), order=2),
+        "datamodels": lambda: baselines.DatamodelRegression(_fresh(truth), s["subsets"], 0.1, key=key),
+        "TracIn": lambda: baselines.TracIn(problem, space),
+        "projected gradients": lambda: baselines.ProjectedGradients(problem, space, dims, 1e-3 * n, key),
+        "influence (Gauss-Newton)": lambda: baselines.Influence(problem, space, "gauss_newton", 1e-3 * n, 1e-3, 50),
+    }
+    if not problem.checkpoints:
+        del methods["TracIn"]
+    if program.convex:
+        methods |= {
+            "influence (exact)": lambda: baselines.Influence(problem, space),
+            "influence (CG)": lambda: baselines.Influence(problem, space, "cg"),
+            "group influence": lambda: baselines.GroupInfluence(problem, space),
+            "Newton step": lambda: baselines.NewtonStep(problem, space),
+            "infinitesimal jackknife, order 3": lambda: baselines.InfinitesimalJackknife(problem, space, 3),
+        }
+    return methods
 
 
 def stored() -> dict[str, Any]:

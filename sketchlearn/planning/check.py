@@ -26,7 +26,7 @@ from sketchlearn.taylor.dependence import Flat, dependence, named
 from sketchlearn.taylor.flatness import CONNECT, SMOOTH_QUERY, SMOOTH_TRAINING
 from sketchlearn.taylor.survey import Remark, survey
 from sketchlearn.training.emptied_batches import WAYS, emptying
-from sketchlearn.training.program import check_query
+from sketchlearn.training.program import check_query, num_examples_of, stepwise
 
 TITLES = {
     "cannot be traced": "JAX cannot trace it",
@@ -224,33 +224,35 @@ def check(
         findings.append(_plain("emptied batch", text))
     if differs:
         findings.append(_plain("two traces differ", "traced twice, it gave two programs"))
-    if hasattr(train, "batches"):
-        unseen = np.setdiff1d(np.arange(len(weights)), train.batches)
+    run = stepwise(train)
+    if run is not None:
+        unseen = np.setdiff1d(np.arange(len(weights)), run.batches)
         if len(unseen):
             findings.append(_plain("unseen examples", f"{len(unseen)} of {len(weights)}, the first is {unseen[0]}"))
     report = CheckReport(tuple(findings), None, None, sum(s.size for s, _ in _pairs(outputs)))
-    short = train.shortened(steps) if hasattr(train, "shortened") else train
+    short: Any = train if run is None else run.shortened(steps)
     measured: Callable = _squared_norm
     if report.ok:
         measured, found = _of_query(short, query, weights)
         report = dataclasses.replace(report, findings=(*report.findings, *found))
-    if report.ok and (stability or (stability is None and hasattr(train, "shortened"))):
+    if report.ok and (stability or (stability is None and run is not None)):
         try:
             report = _after_running(report, short, weights, measured, degree, num_directions)
         except Exception as error:  # as above
             report = dataclasses.replace(report, findings=(*report.findings, _plain("cannot be run", _said(error))))
     order = list(TITLES)
     findings = sorted(report.findings, key=lambda f: order.index(f.kind))
-    return dataclasses.replace(report, findings=tuple(findings), steps=getattr(short, "num_steps", None))
+    return dataclasses.replace(report, findings=tuple(findings), steps=None if run is None else short.num_steps)
 
 
 def _weights(train: Callable, weights: Any) -> jax.Array:
     if weights is None:
-        weights = getattr(train, "num_examples", getattr(getattr(train, "__self__", None), "num_examples", None))
+        weights = num_examples_of(train)
         if weights is None:
             raise TypeError("the number of training examples is not known: pass it as the second argument.")
     if np.ndim(weights) == 0:
-        return jnp.ones(check_count("weights", weights), getattr(train, "dtype", None) or check_dtype(None))
+        run = stepwise(train)
+        return jnp.ones(check_count("weights", weights), check_dtype(None) if run is None else run.dtype)
     weights = jnp.asarray(weights)
     if weights.ndim != 1 or not jnp.issubdtype(weights.dtype, jnp.floating):
         raise TypeError(f"weights must be n or floating of shape (n,), got {weights.dtype} of shape {weights.shape}.")
@@ -336,7 +338,8 @@ def _of_outputs(outputs: Any, flat: tuple[Flat, ...]) -> list[Finding]:
 def _after_running(
     report: CheckReport, short: Any, weights: Any, query: Callable, degree: int, num_directions: int
 ) -> CheckReport:
-    failure = short.first_failure(weights) if hasattr(short, "first_failure") else None
+    run = stepwise(short)
+    failure = None if run is None else run.first_failure(weights)
     if failure is not None:
         return dataclasses.replace(report, findings=(*report.findings, _plain("not finite", str(failure))))
     findings = _with_counts(list(report.findings), piecewise_report(short, weights))
@@ -378,17 +381,19 @@ def _with_counts(findings: list[Finding], counts: dict[str, int]) -> list[Findin
 
 def _failure_along(short: Any, weights: Any, degree: int) -> str:
     """Which step breaks the series, along one random direction."""
-    if not hasattr(short, "first_failure"):
+    run = stepwise(short)
+    if run is None:
         return ""
     along = jax.random.normal(jax_key("check direction", 0), weights.shape, weights.dtype) / len(weights) ** 0.5
-    return str(short.first_failure(weights, along, degree) or "")
+    return str(run.first_failure(weights, along, degree) or "")
 
 
 def _query(train: Any) -> Callable:
-    if hasattr(train, "query") and hasattr(train, "examples"):
-        first = train.batches[0][train.batches[0] >= 0]
-        return train.query(jax.tree.map(lambda x: x[first], train.examples))
-    return _squared_norm
+    run = stepwise(train)
+    if run is None:
+        return _squared_norm
+    first = run.batches[0][run.batches[0] >= 0]
+    return run.query(jax.tree.map(lambda x: x[first], run.examples))
 
 
 def _squared_norm(out: Any) -> Any:

@@ -28,10 +28,11 @@ from sketchlearn.runtime import jax_compat as compat
 from sketchlearn.runtime.precision import jit
 from sketchlearn.runtime.seeds import subseed
 from sketchlearn.runtime.workers import lanes, side_by_side
+from sketchlearn.sketching.jets import JetsInMemory
 from sketchlearn.sketching.sketch import Sketch
 from sketchlearn.taylor.algebra import series
-from sketchlearn.taylor.cauchy.coefficients import MAX_RADII
 from sketchlearn.taylor.cauchy.points import CHUNK, LANE
+from sketchlearn.taylor.cauchy.search import MAX_RADII
 from sketchlearn.training.emptied_batches import check_emptying
 from sketchlearn.training.program import check_parameters, check_smooth_query, check_train
 
@@ -169,7 +170,7 @@ def run_pilot(
         check_jets(last, 0)
     except FloatingPointError as error:
         raise FloatingPointError(f"along the typical deletions: {error}") from error
-    baseline, c = Sketch(space, degree, key, parameters, jets).measure(query)
+    baseline, c = Sketch(space, degree, key, JetsInMemory(jets), parameters).measure(query)
     c = c.reshape(len(c), degree, -1).astype(np.complex128)
     values = np.asarray(jit(jax.vmap(query))(retrained), np.float64).reshape(len(z), -1)
     if not np.isfinite(values).all():

@@ -13,7 +13,7 @@ from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
 from sketchlearn.errors import FlatQuery, check_count, check_degree, check_key, check_positive
 from sketchlearn.execution.units import duration
-from sketchlearn.planning.pilot import Cost, run_pilot
+from sketchlearn.planning.pilot import Cost, Pilot, run_pilot
 from sketchlearn.planning.report import advice, in_words, notes
 from sketchlearn.planning.variance import chi_square_factors, contribution_variance, is_exact
 from sketchlearn.runtime.seeds import stream
@@ -212,22 +212,14 @@ def plan(
     sampled = bool(warnings) or (delete is None and not every_one)
     seen = run_pilot(train, space, query, z, degree, pilot, m, key, dtype, progress)
 
-    q, outputs = space.dim, seen.changes.shape[1]
+    q = space.dim
     still = np.logical_not(seen.coefficients.any((0, 1)))
     if still.any():
         text, flat = unmoved(still, query, check_train(train, full_weights(space, dtype)))
         if still.all() and flat:
             raise FlatQuery(text)
         warnings.append(f"{text} Its noise of zero is no promise.")
-    variances = np.empty((degree, 3))
-    for r in range(1, degree + 1):
-        squares = np.abs(seen.coefficients[:, r - 1]) ** 2 * math.comb(q + r - 1, r)  # (pilot, Q), mean ||P_r||²
-        variance = contribution_variance(q, r, (z**2).sum(1)[:, None], squares.mean(0), seen.terms[:, r - 1])
-        variances[r - 1] = variance.mean() * chi_square_factors(squares.mean(1), 1 / outputs)
-    left = np.stack([seen.changes - seen.terms[:, :j].sum(1) for j in range(degree + 1)]) ** 2  # (k + 1, D, Q)
-    truncations = np.stack(
-        [s.mean() * (chi_square_factors(s.mean(1), 2 / outputs) if sampled else np.ones(3)) for s in left]
-    )
+    variances, truncations = _squared_errors(seen, z, q, sampled)
     kind = ("random deletion" if delete is None else "given deletion") + "s" * (len(z) > 1)
     size = f"{np.count_nonzero(z, 1).mean():.3g} of {q} coordinates each"
     title = f"Sketches of up to {m} directions over {space!r}; pilot: {pilot} directions, {len(z)} {kind} ({size})."
@@ -241,6 +233,30 @@ def plan(
     return dataclasses.replace(
         found, rows=rows, recommended=recommended, rule=rule, advice=advice(q, degree, m), warnings=tuple(warnings)
     )
+
+
+def _squared_errors(seen: Pilot, z: np.ndarray, q: int, sampled: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What a pilot says of noise and truncation, squared: each with the ends of its 95% interval.
+
+    Args:
+        seen: the pilot.
+        z: (D, q), its deletions.
+        q: coordinates of the space.
+        sampled: whether the deletions are a sample of others, so that their number leaves something open.
+
+    Returns:
+        The variances (k, 3) of one direction's contribution to each order, and (k + 1, 3), what the orders up to 0, 1,
+        .., k leave out.
+    """
+    degree, outputs = seen.coefficients.shape[1], seen.changes.shape[1]
+    variances = []
+    for r in range(1, degree + 1):
+        squares = np.abs(seen.coefficients[:, r - 1]) ** 2 * math.comb(q + r - 1, r)  # (pilot, Q), mean ||P_r||²
+        variance = contribution_variance(q, r, (z**2).sum(1)[:, None], squares.mean(0), seen.terms[:, r - 1])
+        variances.append(variance.mean() * chi_square_factors(squares.mean(1), 1 / outputs))
+    left = np.stack([seen.changes - seen.terms[:, :j].sum(1) for j in range(degree + 1)]) ** 2  # (k + 1, D, Q)
+    ends = [chi_square_factors(s.mean(1), 2 / outputs) if sampled else np.ones(3) for s in left]
+    return np.array(variances), np.stack([s.mean() * end for s, end in zip(left, ends, strict=True)])
 
 
 def _among(

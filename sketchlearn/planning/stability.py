@@ -23,7 +23,7 @@ from sketchlearn.taylor.cauchy.coefficients import cauchy_coefficients
 from sketchlearn.taylor.dependence import dependence
 from sketchlearn.taylor.flatness import flat_training, unmoved
 from sketchlearn.training.emptied_batches import check_emptying
-from sketchlearn.training.program import check_smooth_query, check_train
+from sketchlearn.training.program import check_smooth_query, check_train, num_examples_of
 
 SERIES_LIMIT = 12  # above this degree circles cost less than series
 CIRCLES_AIM_AT = 0.1  # estimated relative error of a norm, which is read on a logarithmic axis
@@ -189,8 +189,7 @@ def _radius(norms: np.ndarray) -> float:
 
 
 def _count_examples(train: Callable) -> int:
-    for owner in (train, getattr(train, "__self__", None)):
-        count = getattr(owner, "num_examples", None)
-        if count is not None:
-            return int(count)
-    raise TypeError("the number of training examples is not known: pass space=sketchlearn.Examples(n).")
+    count = num_examples_of(train)
+    if count is None:
+        raise TypeError("the number of training examples is not known: pass space=sketchlearn.Examples(n).")
+    return count

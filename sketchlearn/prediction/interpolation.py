@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-SHRINKAGES = (1e-8, 1e-4, 1e-2, 1e-1, 1.0, 10.0)  # relative to the mean eigenvalue of the Gram matrix
+from sketchlearn.prediction.calibration import CALIBRATION, Calibration
+
 DEPENDENT = 1e-13  # smallest over largest eigenvalue at which equations count as dependent
 SPARE = 8  # directions beyond those that determine a polynomial twice
 MOST_EQUATIONS = 4096  # of a fit, which takes the cube of their number: 20 s; above, the mean alone is used
-CHANCE = 0.02  # of a fit to nothing but noise to count as proven, were it one fit; the best of a dozen is chosen
 EPSILON = float(np.finfo(float).eps)
 
 
@@ -69,6 +69,7 @@ class Interpolant:
             ``(x·y)^r``, in which they are a few terms among very many. The kernel becomes
             ``(x·y)^r + (g - 1) Σ_j (x_j y_j)^r`` with g for this share. Zero says that the polynomial has none
             (interactions), so that there are q unknowns less.
+        calibration: the shrinkages to try, and the chance of a fit to noise.
 
     Example:
         >>> import numpy as np
@@ -83,10 +84,17 @@ class Interpolant:
     Gunn, arXiv:2604.07328.
     """
 
-    def __init__(self, directions: np.ndarray, order: int, scales: np.ndarray | None = None, pure: float | None = None):
+    def __init__(
+        self,
+        directions: np.ndarray,
+        order: int,
+        scales: np.ndarray | None = None,
+        pure: float | None = None,
+        calibration: Calibration = CALIBRATION,
+    ):
         m, q = directions.shape
         self.order, self.scales = order, np.ones(q) if scales is None else np.asarray(scales, float)
-        self.pure = pure
+        self.pure, self.calibration = pure, calibration
         self.unknowns = math.comb(q + order - 1, order) - q * (pure == 0)
         self.determined = 2 * m >= self.unknowns
         # twice as many equations as unknowns are plenty, and the cost is the cube of their number
@@ -129,18 +137,28 @@ class Interpolant:
 
         ``rounding`` is the relative precision in which the coefficients were computed.
         """
+        return self._fit(coefficients, self._cross(z), rounding)
+
+    def kernel_weights(self, coefficients: np.ndarray) -> np.ndarray:
+        """β (m, Q) complex with ``fit(c, z).values = Σ_i Re[conj(β_i) k(ψ_i, z)]``: fits are linear in the kernel."""
+        m = self.num_used
+        values = self._fit(coefficients, np.eye(2 * m), EPSILON).values
+        return values[:m] + 1j * values[m:]
+
+    def _fit(self, coefficients: np.ndarray, cross: np.ndarray, rounding: float) -> Fitted:
+        """The fit where the evaluations have inner products ``cross`` (2m, B) with the equations."""
         used = coefficients[: self.num_used]
         y = np.concatenate([used.real, used.imag])
         if not self.determined:
-            return self._shrunk(y, z)
-        values, variance = self._exact(y, z, rounding)
+            return self._shrunk(y, cross)
+        values, variance = self._exact(y, cross, rounding)
         return Fitted(values, np.zeros_like(coefficients, complex), variance, np.ones(y.shape[1], bool))
 
-    def _exact(self, y: np.ndarray, z: np.ndarray, rounding: float) -> tuple[np.ndarray, np.ndarray]:
+    def _exact(self, y: np.ndarray, cross: np.ndarray, rounding: float) -> tuple[np.ndarray, np.ndarray]:
         """The solution where the equations determine the polynomial; noise is read off what they contradict."""
         equations = len(y)
         u, values = self.vectors[:, -self.unknowns :], self.eigenvalues[-self.unknowns :]
-        at = (u.T @ self._cross(z)) / values[:, None]  # of the kept eigenvectors: weights of the equations
+        at = (u.T @ cross) / values[:, None]  # of the kept eigenvectors: weights of the equations
         inside = u.T @ y
         spare = equations - self.unknowns
         contradicted = ((y - u @ inside) ** 2).sum(0) / spare if spare else 0.0
@@ -156,29 +174,31 @@ class Interpolant:
         u, values = self.vectors[:, -self.unknowns :], self.eigenvalues[-self.unknowns :]
         return u @ ((u.T @ self._cross(z)) / values[:, None])
 
-    def _shrunk(self, y: np.ndarray, z: np.ndarray) -> Fitted:
+    def _shrunk(self, y: np.ndarray, cross: np.ndarray) -> Fitted:
         """A fit for fewer equations than unknowns: the shrinkage with the least leave-one-out error, or none."""
         m = len(y) // 2
-        cross, inside = self.vectors.T @ self._cross(z), self.vectors.T @ y
+        projected, inside = self.vectors.T @ cross, self.vectors.T @ y
         left = y[:m] + 1j * y[m:]
         before = np.abs(left) ** 2
         best, chosen = before.sum(0), np.full(y.shape[1], -1)
         mean_eigenvalue = self.eigenvalues.mean()
-        for i, shrinkage in enumerate(SHRINKAGES):
+        for i, shrinkage in enumerate(self.calibration.shrinkages):
             residuals = self._left_out(inside, shrinkage * mean_eigenvalue)
             size = (np.abs(residuals) ** 2).sum(0)
             better = size < best
             left = np.where(better, residuals, left)
             best, chosen = np.where(better, size, best), np.where(better, i, chosen)
-        values = np.zeros((z.shape[0], y.shape[1]))
+        values = np.zeros((cross.shape[1], y.shape[1]))
         for i in np.unique(chosen[chosen >= 0]):
             of = chosen == i
-            inverse = 1 / (self.eigenvalues.clip(0) + SHRINKAGES[i] * mean_eigenvalue)
-            weights = cross * inverse[:, None]
+            inverse = 1 / (self.eigenvalues.clip(0) + self.calibration.shrinkages[i] * mean_eigenvalue)
+            weights = projected * inverse[:, None]
             out = np.concatenate([left[:, of].real, left[:, of].imag])
             # the fit without direction i differs from the fit by (weights of i)·(residual of i)
             values[:, of] = weights.T @ (inside[:, of] - self.vectors.T @ out / m)
-        return Fitted(values, left, np.zeros_like(values), _beyond_chance(before - np.abs(left) ** 2))
+        return Fitted(
+            values, left, np.zeros_like(values), _beyond_chance(before - np.abs(left) ** 2, self.calibration.fit_chance)
+        )
 
     def _left_out(self, inside: np.ndarray, shrinkage: float) -> np.ndarray:
         """What the fit without direction i leaves of its coefficient: ``A_ii^{-1} (A y)_i``, 2 by 2 blocks of ``A``."""
@@ -189,11 +209,11 @@ class Interpolant:
         return ((d * re - b * im) + 1j * (a * im - b * re)) / determinant
 
 
-def _beyond_chance(gain: np.ndarray) -> np.ndarray:
+def _beyond_chance(gain: np.ndarray, chance: float) -> np.ndarray:
     """Whether the mean of (m, Q) gains of independent directions is positive by Student's one-sided test, (Q,)."""
     from scipy.special import stdtrit  # slow to import
 
     m = len(gain)
     if m < 2:
         return np.zeros(gain.shape[1], bool)
-    return gain.mean(0) > stdtrit(m - 1, 1 - CHANCE) * gain.std(0, ddof=1) / math.sqrt(m)
+    return gain.mean(0) > stdtrit(m - 1, 1 - chance) * gain.std(0, ddof=1) / math.sqrt(m)

@@ -7,7 +7,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from sketchlearn.prediction import estimation as estimators
+from sketchlearn.prediction.base import Estimate
+from sketchlearn.prediction.known import Exact
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,19 +21,19 @@ class Prediction:
     Attributes:
         value: the query after the deletion, ``baseline + change``.
         baseline: the query with nothing deleted (exact).
-        change: ``known``, the sum of the orders used, and ``shrunk``.
+        change: ``exact_change``, the sum of the orders used, and ``shrunk_change``.
         terms: (k,), the estimated Taylor terms ``P_1(x) .. P_k(x)``; of an additive sketch those of interactions.
         standard_errors: (k,), of each term.
         standard_error: of the change.
-        truncation: estimated size of the orders left out, and of what ``shrunk`` leaves of them.
+        truncation: estimated size of the orders left out, and of what ``shrunk_change`` leaves of them.
         orders_used: (k,) booleans.
         warnings: what the reader should know, in words.
-        known: the part of the change that was trained for, not estimated: the step to the centre, and what each
-            coordinate does alone; 0 for a plain sketch.
-        how: (k,), how each order was estimated, in words.
-        shrunk: what is said of the orders not used: what a fit explains of directions it has not seen, and of the
-            noisy rest the share that is expected not to be noise. Pulled towards zero, and closer to the truth than
-            zero or the estimate itself in the mean over deletions, if not at every one.
+        exact_change: the part of the change that was retrained for, not estimated: the step to the centre, and what
+            each coordinate does by itself; 0 for a plain sketch.
+        estimated_by: (k,), how each order was estimated, in words.
+        shrunk_change: what is said of the orders not used: what a fit explains of directions it has not seen, and of
+            the noisy rest the share that is expected not to be noise. Pulled towards zero, and closer to the truth
+            than zero or the estimate itself in the mean over deletions, if not at every one.
     """
 
     value: np.ndarray
@@ -44,9 +45,9 @@ class Prediction:
     truncation: np.ndarray
     orders_used: np.ndarray
     warnings: tuple[str, ...]
-    known: np.ndarray | float = 0.0
-    how: tuple[str, ...] = ()
-    shrunk: np.ndarray | float = 0.0
+    exact_change: np.ndarray | float = 0.0
+    estimated_by: tuple[str, ...] = ()
+    shrunk_change: np.ndarray | float = 0.0
 
     def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper end: ``value ± z · sqrt(standard_error² + truncation²)``, z the normal quantile."""
@@ -56,10 +57,10 @@ class Prediction:
         return self.value - width, self.value + width
 
 
-def predict_from(
-    found: estimators.Terms,
+def assemble(
+    estimate: Estimate,
+    exact: Exact,
     baseline: np.ndarray,
-    known: np.ndarray,
     stacked: bool,
     used: np.ndarray,
     missing: np.ndarray,
@@ -68,19 +69,20 @@ def predict_from(
     """The prediction that estimated terms make.
 
     Args:
-        found: terms of B deletions, with the query's outputs flattened.
+        estimate: of the terms of B deletions, exact parts included, with the query's outputs flattened.
+        exact: what is known without it.
         baseline: the query with nothing deleted, in its own shape.
-        known: (B, Q), the part of the change that is no estimate.
         stacked: whether a stack of deletions was asked for, or one.
         used: (B, k, Q), which terms to use.
         missing: (B, Q), the size of what it leaves out.
         decays: (B, Q), whether the used terms decay.
     """
-    errors = estimators.standard_errors(found)
-    change = known + ((found.terms * used).sum(1) if found.change is None else found.change)
-    shrunk = np.zeros_like(change) if found.shrunk is None else (found.shrunk * ~used).sum(1)
-    change = change + shrunk
-    spread = np.sqrt(np.maximum(np.einsum("brsq,brq,bsq->bq", found.covariance, used, used), 0))
+    errors = estimate.standard_errors
+    summed = (estimate.terms * used).sum(1) if estimate.change is None else estimate.change
+    shrunk = np.zeros_like(exact.change) if estimate.shrunk is None else (estimate.shrunk * ~used).sum(1)
+    change = exact.change + summed + shrunk
+    spread = np.sqrt(np.maximum(np.einsum("brsq,brq,bsq->bq", estimate.covariance, used, used), 0))
+    estimated_by = (exact.source or estimate.estimated_by[0], *estimate.estimated_by[1:])
 
     def shaped(array: np.ndarray) -> np.ndarray:
         full = array.reshape(*array.shape[:-1], *baseline.shape)
@@ -90,14 +92,15 @@ def predict_from(
         value=shaped(baseline.reshape(-1).astype(np.float64) + change),
         baseline=baseline.astype(np.float64),
         change=shaped(change),
-        terms=shaped(found.terms),
+        terms=shaped(estimate.terms),
         standard_errors=shaped(errors),
         standard_error=shaped(spread),
         truncation=shaped(missing),
         orders_used=shaped(used),
-        warnings=_warnings(found.terms, errors, used, decays, shrunk),
-        known=shaped(known),
-        shrunk=shaped(shrunk),
+        warnings=(*_warnings(estimate.terms, errors, used, decays, shrunk), *estimate.notes),
+        exact_change=shaped(exact.change),
+        estimated_by=estimated_by,
+        shrunk_change=shaped(shrunk),
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from sketchlearn.errors import FlatQuery
+from sketchlearn.prediction.known import QueryJets
 from sketchlearn.prediction.result import Prediction
-from sketchlearn.sketching.query_jets import Measured
 from sketchlearn.taylor.flatness import unmoved
 from sketchlearn.training.emptied_batches import emptied, emptied_in_words
 
@@ -18,14 +18,14 @@ ROUNDING = 1e-4  # relative, of a query: a change below that may be rounding in 
 AGREES = 0.05  # relative, of a gradient and the directions; rounding in float32 makes a thousandth of a long run
 
 
-def with_doubts(
-    prediction: Prediction, seen: Measured, z: np.ndarray, made: Any, gradient: np.ndarray | None = None
+def with_blind_spots(
+    prediction: Prediction, jets: QueryJets, z: np.ndarray, made: Any, gradient: np.ndarray | None = None
 ) -> Prediction:
     """The prediction with NaN, unknown, for its errors where zero coefficients would make them a certain zero.
 
     Args:
         prediction: of B deletions.
-        seen: the query along the directions.
+        jets: the query along the directions.
         z: (B, q), the deletions' coordinates.
         made: the sketch.
         gradient: (q, Q), if the first order was given.
@@ -33,22 +33,22 @@ def with_doubts(
     Raises:
         FlatQuery: no output of the query moved, and flat operations are in the way.
     """
-    where, notes = np.zeros((len(z), seen.coefficients.shape[2]), bool), []
-    still = np.logical_not(seen.coefficients.any((0, 1)))
+    where, notes = np.zeros((len(z), jets.coefficients.shape[2]), bool), []
+    still = np.logical_not(jets.coefficients.any((0, 1)))
     if still.any():
-        text, flat = unmoved(still, seen.query, made.parameters)
+        text, flat = unmoved(still, jets.query, made.parameters)
         if still.all() and flat:
             raise FlatQuery(text)
         notes.append(f"{text} The predicted change of zero has an unknown error (NaN).")
-        where |= still & ~_run_alone(seen, z, made.centre)[:, None]
-    if seen.alone and (text := _blind(seen, z - made.centre, where)):
+        where |= still & ~_moves_one(jets, z, made.centre)[:, None]
+    if jets.singles and (text := _blind(jets, z - made.centre, where)):
         notes.append(text)
     if made.batches is not None:
         gone = emptied(made.batches, np.asarray(made.space.embed(z), np.float64))
         if text := emptied_in_words(gone):
             notes.append(text)
             where |= np.array([len(numbers) > 0 for numbers in gone])[:, None]
-    if gradient is not None and not seen.alone and (text := _disagreement(gradient, seen, made.directions)):
+    if gradient is not None and not jets.singles and (text := _disagreement(gradient, jets, made.directions)):
         notes.append(text)
     if not notes:
         return prediction
@@ -70,23 +70,23 @@ def unknown(prediction: Prediction, where: np.ndarray) -> Prediction:
     )
 
 
-def _run_alone(seen: Measured, z: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def _moves_one(jets: QueryJets, z: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Which deletions (B,) move one coordinate only, to an end at which an additive sketch has retrained."""
-    if seen.alone is None:
+    if jets.singles is None:
         return np.zeros(len(z), bool)
     at = z - centre
-    ends = (at[:, :, None] == seen.alone.positions).any(2)
+    ends = (at[:, :, None] == jets.singles.positions).any(2)
     return ((at != 0).sum(1) == 1) & (ends | (at == 0)).all(1)
 
 
-def _blind(seen: Measured, at: np.ndarray, where: np.ndarray) -> str:
+def _blind(jets: QueryJets, at: np.ndarray, where: np.ndarray) -> str:
     """What to say of coordinates whose series are zero though the run without them moved; marks deletions in where.
 
     So it is where the weights of a batch cancel, in a mean that a program of the user's own takes.
     """
-    coefficients, ends = seen.alone.coefficients, np.abs(seen.alone.ends[:, 0])  # type: ignore[union-attr]
+    coefficients, ends = jets.singles.coefficients, np.abs(jets.singles.ends[:, 0])  # type: ignore[union-attr]
     series = np.abs(coefficients).sum(1)  # (q, Q)
-    moved = (ends > ROUNDING * np.abs(seen.baseline.reshape(-1))) & seen.coefficients.any((0, 1))
+    moved = (ends > ROUNDING * np.abs(jets.baseline.reshape(-1))) & jets.coefficients.any((0, 1))
     flat = moved & (series <= BLIND * ends)
     among = ((at != 0) & ((at != 0).sum(1) > 1)[:, None]).astype(float) @ flat > 0
     if not among.any():
@@ -101,9 +101,9 @@ def _blind(seen: Measured, at: np.ndarray, where: np.ndarray) -> str:
     )
 
 
-def _disagreement(gradient: np.ndarray, seen: Measured, directions: np.ndarray) -> str:
+def _disagreement(gradient: np.ndarray, jets: QueryJets, directions: np.ndarray) -> str:
     """What to say of a gradient (q, Q) that is not the first order along the directions, ``c_1(ψ) = ψ · g``."""
-    first = seen.coefficients[:, 0].astype(complex)
+    first = jets.coefficients[:, 0].astype(complex)
     off = np.sqrt((np.abs(directions @ gradient - first) ** 2).mean(0))
     size = np.sqrt((np.abs(first) ** 2).mean(0))
     wrong = np.flatnonzero(off > AGREES * size)

@@ -1,46 +1,57 @@
-"""Where the jets of a sketch are kept while it is made, in memory."""
+"""Jets in memory: the source and the sink of a sketch that is not kept on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
 
 from sketchlearn.execution.blocks import filled
-from sketchlearn.sketching.query_jets import Measured
-
-Parts = list[tuple[int, int]]
-
-
-class Kept(Protocol):
-    """What making a sketch needs of the place where it is kept."""
-
-    def done(self, parts: Parts) -> set[int]:
-        """Where blocks start that need not be computed."""
-        ...
-
-    def put(self, start: int, stop: int, block: Any) -> None:
-        """Keep a block."""
-        ...
-
-    def finish(self, compute: Callable) -> Any:
-        """What belongs to all blocks: kept already, or computed and kept."""
-        ...
-
-    def jets(self) -> Any:
-        """The jets of all directions, or a function that yields them in parts."""
-        ...
-
-    def complete(self) -> bool:
-        """Whether all blocks are there."""
-        ...
-
-    def measured(self, every: dict[str, Callable]) -> dict[str, Measured]:
-        """The queries that were kept instead, each made from its coefficients."""
-        ...
+from sketchlearn.prediction.known import QueryJets
+from sketchlearn.sketching.base import Common, JetSource, Parts
+from sketchlearn.sketching.query_jets import slices
 
 
-class InMemory:
-    """Blocks in arrays of all directions."""
+class JetsInMemory:
+    """The jets of all directions, as arrays.
+
+    Args:
+        jets: of the parameters, a pytree of leaves (m, k, ...).
+    """
+
+    queries = None
+
+    def __init__(self, jets: Any):
+        self.jets = jets
+        self.num_directions = len(jax.tree.leaves(jets)[0])
+
+    def parts(self) -> Iterator[Any]:
+        """Slices of the arrays."""
+        return slices(self.jets)
+
+
+class QueriesOnly:
+    """Queries that were measured in place of the parameters.
+
+    Args:
+        queries: by name; none yet where shards of the sketch are missing.
+        num_directions: m.
+    """
+
+    def __init__(self, queries: dict[str, QueryJets], num_directions: int):
+        self.queries, self.num_directions = queries, num_directions
+
+    def parts(self) -> Iterator[Any]:
+        """There are none."""
+        raise ValueError(
+            "this sketch keeps what was measured for the queries it was made with, not the parameters: "
+            f"ask for one of {sorted(self.queries)}, or sketch without queries=."
+        )
+
+
+class MemorySink:
+    """Blocks put together to arrays of all directions."""
 
     def __init__(self, count: int):
         self.count = count
@@ -54,18 +65,12 @@ class InMemory:
         """Copy the block to its place."""
         self.whole = filled(self.whole, block, start, self.count)
 
-    def finish(self, compute: Callable) -> Any:
+    def finish(self, compute: Callable[[], Common]) -> Common:
         """Compute it."""
         return compute()
 
-    def jets(self) -> Any:
+    def source(self, measured: Mapping[str, Callable[..., QueryJets]] | None) -> JetSource:
         """The arrays."""
-        return self.whole
-
-    def complete(self) -> bool:
-        """Always, when all blocks were put."""
-        return True
-
-    def measured(self, every: dict[str, Callable]) -> dict[str, Measured]:
-        """The queries, whose coefficients are what was put."""
-        return {name: make(c=self.whole[name]) for name, make in every.items()}
+        if measured is None:
+            return JetsInMemory(self.whole)
+        return QueriesOnly({name: make(c=self.whole[name]) for name, make in measured.items()}, self.count)

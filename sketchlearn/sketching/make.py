@@ -14,22 +14,24 @@ from jax.sharding import Mesh
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import centre_of, full_weights
-from sketchlearn.deletions.directions import check_design, directions
+from sketchlearn.deletions.directions import check_design
 from sketchlearn.errors import check_count, check_degree, check_key
 from sketchlearn.execution.blocks import cut, in_blocks, parts_of
 from sketchlearn.execution.directional import check_jets, check_moved, jets_along
 from sketchlearn.execution.memory import affordable_block, check_memory
 from sketchlearn.execution.meshes import check_mesh, spread
-from sketchlearn.runtime.precision import jit, shapes_of
-from sketchlearn.sketching.jets import InMemory, Kept
-from sketchlearn.sketching.query_jets import along, measured
-from sketchlearn.sketching.single_coordinates import Alone, run_alone
+from sketchlearn.runtime.precision import jit
+from sketchlearn.sketching.base import Common, JetSink
+from sketchlearn.sketching.jets import MemorySink
+from sketchlearn.sketching.query_jets import pusher, query_jets
+from sketchlearn.sketching.request import SketchRequest
+from sketchlearn.sketching.single_coordinates import run_single_coordinates
 from sketchlearn.sketching.sketch import Sketch
-from sketchlearn.sketching.store.blocks import OnDisk, arguments_of
+from sketchlearn.sketching.store.blocks import StoreSink
 from sketchlearn.taylor.algebra import series
-from sketchlearn.training.emptied_batches import check_emptying, weighted_mean_batches
+from sketchlearn.training.emptied_batches import check_emptying
 from sketchlearn.training.nonfinite import explanation
-from sketchlearn.training.program import check_parameters, check_smooth_query, check_train
+from sketchlearn.training.program import check_parameters, check_smooth_query, check_train, weighted_mean_batches
 
 
 def sketch(
@@ -69,7 +71,7 @@ def sketch(
         mesh: devices that share the directions of every block, for instance ``jax.make_mesh((4,), ("directions",))``;
             of one process or, after ``jax.distributed.initialize``, of several, which then all get the whole
             sketch. The number of devices changes no result beyond rounding.
-        additive: also run each of the q coordinates alone, as a real series and trained again without it (about
+        additive: also run each of the q coordinates by itself, as a real series and retrained without it (about
             q/3 complex directions and q trainings). Without a centre deletions of one coordinate are then
             exact, and of the others only interactions are estimated.
         centre: where to expand instead of at full weights: a fraction between 0 and 1 by which every coordinate is
@@ -104,106 +106,122 @@ def sketch(
         >>> s
         Sketch(8 directions, degree 2, Examples(3), key=0)
     """
-    degree, m = check_degree(degree), check_count("num_directions", num_directions)
-    key = check_key(key)
+    request = _checked(train, space, degree, num_directions, key, dtype, additive, centre, design, queries)
+    check_mesh(mesh, store)
+    _check_shard(shard, store)
+    if repair and store is None:
+        raise ValueError("repair=True mends a store: give store=path, too.")
+    if batch_size is None:
+        own_memory = 1 if mesh is None or jax.default_backend() == "cpu" else mesh.size
+        batch_size = own_memory * affordable_block(train, request.weights, series(request.degree))
+    batch_size = min(check_count("batch_size", batch_size), request.count)
+    sink: JetSink
+    width = None
+    if store is None:
+        check_memory(request.expected_bytes())
+        sink = MemorySink(request.count)
+    else:
+        sink = StoreSink(store, request, batch_size, repair, shard)
+        batch_size, width = sink.batch_size, sink.lanes
+    at_centre = _fill(sink, request, batch_size, width, mesh, progress)
+    common = sink.finish(lambda: _common(request, at_centre, batch_size, progress))
+    plain, centred, singles = common
+    measured = None
+    if queries is not None:
+        measured = {
+            name: functools.partial(query_jets, q, plain, centred, singles=singles) for name, q in queries.items()
+        }
+    return Sketch(
+        space,
+        request.degree,
+        request.key,
+        sink.source(measured),
+        plain,
+        centre=request.centre,
+        parameters_at_centre=centred,
+        single_coordinates=singles,
+        design=design,
+        batches=weighted_mean_batches(train),
+    )
+
+
+def _checked(
+    train: Callable,
+    space: Space,
+    degree: Any,
+    num_directions: Any,
+    key: Any,
+    dtype: Any,
+    additive: bool,
+    centre: Any,
+    design: str,
+    queries: Any,
+) -> SketchRequest:
+    """What was asked for, or what is wrong with it."""
+    degree, count, key = check_degree(degree), check_count("num_directions", num_directions), check_key(key)
     weights = full_weights(space, dtype)
     check_design(design, space.dim)
-    start_at = centre_of(space, centre)
-    base = weights if start_at is None else weights - space.embed(jnp.asarray(start_at, weights.dtype))
-    algebra = series(degree)
+    coordinates = centre_of(space, centre)
+    base = weights if coordinates is None else weights - space.embed(jnp.asarray(coordinates, weights.dtype))
     shapes = check_train(train, weights)
     check_emptying(train, space)
     if queries is not None:
         _check_queries(queries, shapes)
-    check_mesh(mesh, store)
-    if batch_size is None:
-        own_memory = 1 if mesh is None or jax.default_backend() == "cpu" else mesh.size
-        batch_size = own_memory * affordable_block(train, weights, algebra)
-    batch_size = min(check_count("batch_size", batch_size), m)
-    _check_shard(shard, store)
-    if repair and store is None:
-        raise ValueError("repair=True mends a store: give store=path, too.")
-    keep: Kept
-    width = None
-    kept = shapes if queries is None else {n: shapes_of(q, shapes) for n, q in queries.items()}
-    models = 2 + (space.dim * (degree + 1) if additive else 0)
-    needed = 2 * m * degree * _bytes(kept) + models * _bytes(shapes)
-    if store is None:
-        check_memory(needed)
-        keep = InMemory(m)
-    else:
-        made_of = arguments_of(train, weights, space, degree, m, key, design, additive, start_at, queries, shapes)
-        keep = OnDisk(
-            store,
-            made_of,
-            batch_size,
-            m,
-            needed,
-            repair,
-            shard,
-            jax.tree.structure(shapes),
-            weighted_mean_batches(train),
-        )
-        batch_size, width = keep.batch_size, keep.lanes
+    return SketchRequest(
+        train, space, degree, count, key, design, additive, coordinates, weights, base, shapes, queries
+    )
 
-    def draw(start: int, size: int) -> tuple[jax.Array, jax.Array]:
-        return directions(key, jnp.arange(start, start + size), space.dim, weights.dtype, design)
 
-    def at_fault(direction: int) -> str:
-        re, im = draw(direction, 1)
-        return explanation(train, base, -space.embed(jax.lax.complex(re[0], im[0])), degree)
-
-    program: Callable = functools.partial(jets_along, train, space, base, algebra)
-    drawn: Callable = draw
+def _fill(
+    sink: JetSink, request: SketchRequest, batch_size: int, width: int | None, mesh: Mesh | None, progress: bool
+) -> Any:
+    """Run the blocks that the sink lacks; returns the parameters at the centre, None if it lacked none."""
+    program: Callable = functools.partial(
+        jets_along, request.train, request.space, request.base, series(request.degree)
+    )
+    draw: Callable = request.draw
     if mesh is not None:
-        program, drawn = spread(mesh, program, draw)
-    at_centre: Any = None
+        program, draw = spread(mesh, program, draw)
+    count = request.count
     found = in_blocks(
         program,
-        drawn,
-        m,
+        draw,
+        count,
         batch_size,
         "sketching",
         "direction",
         progress,
-        keep.done(parts_of(m, batch_size, width)),
+        sink.done(parts_of(count, batch_size, width)),
         width,
         abreast=None if mesh is None else 1,
     )
-    pushed = {name: along(query, m) for name, query in (queries or {}).items()}
+    pushed = {name: pusher(query, count) for name, query in (request.queries or {}).items()}
+    at_centre: Any = None
     for start, stop, (at_centre, block) in found:
         if mesh is not None:  # copied from the mesh, whose devices nothing afterwards has to know
             at_centre = jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), at_centre)
-        check_parameters(at_centre, why=lambda: explanation(train, base))
+        check_parameters(at_centre, why=lambda: explanation(request.train, request.base))
         jets = cut(block, stop - start)
-        check_jets(jets, start, at_fault)
-        check_moved(jets, train, base)
-        measurements = {name: through(jets, at_centre) for name, through in pushed.items()}
-        keep.put(start, stop, measurements or jets)
-
-    def finish() -> tuple[Any, Any, Alone | None]:
-        """The parameters with nothing deleted and at the centre, and what each coordinate does alone."""
-        centred = at_centre if at_centre is not None else jit(train)(base)
-        plain = centred if start_at is None else jit(train)(weights)
-        check_parameters(plain, why=lambda: explanation(train, weights))
-        if not additive:
-            return plain, centred, None
-        zero = np.zeros(space.dim) if start_at is None else start_at
-        return plain, centred, run_alone(train, space, degree, base, zero, min(batch_size, space.dim), progress)
-
-    plain, centred, alone = keep.finish(finish)
-    every = None
-    if queries is not None and (shard is None or keep.complete()):
-        every = keep.measured(
-            {n: functools.partial(measured, q, plain, centred, alone=alone) for n, q in queries.items()}
-        )
-    jets = keep.jets() if queries is None else None
-    batches = weighted_mean_batches(train)
-    return Sketch(space, degree, key, plain, jets, start_at, centred, alone, design, every, m, batches)
+        check_jets(jets, start, request.why_not_finite)
+        check_moved(jets, request.train, request.base)
+        measurements = {name: push(jets, at_centre) for name, push in pushed.items()}
+        sink.put(start, stop, measurements or jets)
+    return at_centre
 
 
-def _bytes(shapes: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+def _common(request: SketchRequest, at_centre: Any, batch_size: int, progress: bool) -> Common:
+    """The parameters with nothing deleted and at the centre, and what each coordinate does by itself."""
+    train, weights, space = request.train, request.weights, request.space
+    centred = at_centre if at_centre is not None else jit(train)(request.base)
+    plain = centred if request.centre is None else jit(train)(weights)
+    check_parameters(plain, why=lambda: explanation(train, weights))
+    if not request.additive:
+        return plain, centred, None
+    zero = np.zeros(space.dim) if request.centre is None else request.centre
+    singles = run_single_coordinates(
+        train, space, request.degree, request.base, zero, min(batch_size, space.dim), progress
+    )
+    return plain, centred, singles
 
 
 def _check_queries(queries: Any, shapes: Any) -> None:

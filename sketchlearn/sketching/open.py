@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from sketchlearn.deletions.base import Space
+from sketchlearn.deletions.base import Space, from_description
 from sketchlearn.deletions.centre import full_weights
-from sketchlearn.deletions.description import from_description
 from sketchlearn.errors import StoreError
 from sketchlearn.execution.blocks import parts_of
 from sketchlearn.runtime.precision import shapes_of
+from sketchlearn.sketching.base import JetSource
+from sketchlearn.sketching.jets import QueriesOnly
 from sketchlearn.sketching.sketch import Sketch
-from sketchlearn.sketching.store.blocks import block_name as _name
-from sketchlearn.sketching.store.blocks import read_common as _common
-from sketchlearn.sketching.store.blocks import read_jets as _read_parts
-from sketchlearn.sketching.store.blocks import read_queries
+from sketchlearn.sketching.store.blocks import JetsOnDisk, block_name, read_common, read_queries
 from sketchlearn.sketching.store.fingerprint import fingerprint
 from sketchlearn.sketching.store.format import Store
-from sketchlearn.training.emptied_batches import weighted_mean_batches
+from sketchlearn.training.program import weighted_mean_batches
 
 
 def open_sketch(path: str | Path, train: Callable | None = None, space: Space | None = None) -> Sketch:
@@ -62,19 +59,27 @@ def open_sketch(path: str | Path, train: Callable | None = None, space: Space | 
             )
         tree = jax.tree.structure(shapes_of(train, weights))
     parts = parts_of(a["num_directions"], a["batch_size"], a["lanes"])
-    missing = [_name(*part) for part in parts if not store.has(_name(*part))]
+    missing = [block_name(*part) for part in parts if not store.has(block_name(*part))]
     if missing:
         raise StoreError(
             f"the sketch in {store.path} is not finished: {len(missing)} of {len(parts)} blocks are missing, the first "
             f"{missing[0]}. The call that made it goes on from there."
         )
     common = store.read("common")
-    plain, centred, alone = _common(store, common, tree)
-    centre = None if a["centre"] is None else np.asarray(a["centre"])
-    queries = None if a["queries"] is None else read_queries(store, sorted(a["queries"]), parts)
-    jets = functools.partial(_read_parts, store, parts, tree) if queries is None else None
-    batches = common.get("batches", weighted_mean_batches(train))
+    plain, centred, singles = read_common(store, common, tree)
+    m = a["num_directions"]
+    source: JetSource = JetsOnDisk(store, parts, m, tree)
+    if a["queries"] is not None:
+        source = QueriesOnly(read_queries(store, sorted(a["queries"]), parts), m)
     return Sketch(
-        space, a["degree"], a["key"], plain, jets, centre, centred, alone, a["design"], queries, a["num_directions"],
-        batches,
-    )  # fmt: skip
+        space,
+        a["degree"],
+        a["key"],
+        source,
+        plain,
+        centre=None if a["centre"] is None else np.asarray(a["centre"]),
+        parameters_at_centre=centred,
+        single_coordinates=singles,
+        design=a["design"],
+        batches=common.get("batches", weighted_mean_batches(train)),
+    )

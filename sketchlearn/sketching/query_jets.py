@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
+from sketchlearn.deletions.base import Space
 from sketchlearn.execution.blocks import LARGEST_BLOCK, blocks
+from sketchlearn.prediction.known import QueryJets, SingleCoordinates
+from sketchlearn.runtime.arrays import check_finite
 from sketchlearn.runtime.jax_compat import compiled_for
-from sketchlearn.sketching.single_coordinates import Alone
+from sketchlearn.runtime.precision import matmul_precision
+from sketchlearn.sketching.base import JetSource
 from sketchlearn.taylor.algebra import wide
 from sketchlearn.taylor.transform import push_forward
-
-
-class Measured(NamedTuple):
-    """A query seen through a sketch, its outputs S flattened to Q."""
-
-    query: Callable | None  # None where only its name is known
-    baseline: np.ndarray  # S, with nothing deleted
-    centre: np.ndarray  # (Q,), at the centre
-    coefficients: np.ndarray  # (m, k, Q) complex
-    alone: Alone | None
+from sketchlearn.training.program import check_query, check_smooth_query
 
 
 def slices(tree: Any) -> Iterator[Any]:
@@ -52,7 +47,7 @@ class InParts:
         return np.asarray(self.run(part, *fixed))[:count]
 
 
-def along(query: Callable, total: int) -> Callable[[Any, Any], np.ndarray]:
+def pusher(query: Callable, total: int) -> Callable[[Any, Any], np.ndarray]:
     """What pushes jets (M, k, ...) at given parameters through the query: its coefficients (M, k+1, Q).
 
     For ``total`` jets in all, a part at a time.
@@ -70,19 +65,79 @@ def along(query: Callable, total: int) -> Callable[[Any, Any], np.ndarray]:
 
 def push(query: Callable, value: Any, parts: Iterable[Any], total: int) -> np.ndarray:
     """The query's coefficients (M, k+1, Q) along M = ``total`` jets (M, k, ...) in parts, at parameters ``value``."""
-    pushed = along(query, total)
+    pushed = pusher(query, total)
     return np.concatenate([pushed(part, value) for part in parts])
 
 
-def measured(query: Callable, parameters: Any, at_centre: Any, c: np.ndarray, alone: Alone | None = None) -> Measured:
-    """A query with its coefficients (m, k+1, Q) along the directions, and what it does along each coordinate alone."""
+def query_jets(
+    query: Callable, parameters: Any, at_centre: Any, c: np.ndarray, singles: SingleCoordinates | None = None
+) -> QueryJets:
+    """A query with its coefficients along the directions, and what it does along each coordinate by itself.
+
+    Args:
+        query: the function.
+        parameters: with nothing deleted.
+        at_centre: the parameters at the point of expansion.
+        c: (m, k+1, Q), its coefficients, the value first.
+        singles: the parameters with one coordinate moved at a time.
+    """
     baseline = np.asarray(compiled_for(1, query, parameters)(parameters))
     baseline = baseline.astype(wide(baseline.dtype))  # as its coefficients are
-    if alone is not None:
-        q = len(alone.positions)
+    of_query = None
+    if singles is not None:
+        q = len(singles.positions)
         ends_of = InParts(jax.vmap(jax.vmap(query)), q)
-        at_ends = np.concatenate([ends_of(part) for part in slices(alone.ends)])
-        own = push(query, at_centre, slices(alone.coefficients), q)
-        ends = at_ends.reshape(*alone.positions.shape, -1).astype(float) - own[0, 0]
-        alone = Alone(ends, own[:, 1:].astype(float), alone.positions)
-    return Measured(query, baseline, c[0, 0].real, c[:, 1:], alone)
+        at_ends = np.concatenate([ends_of(part) for part in slices(singles.ends)])
+        own = push(query, at_centre, slices(singles.coefficients), q)
+        ends = at_ends.reshape(*singles.positions.shape, -1).astype(float) - own[0, 0]
+        of_query = SingleCoordinates(ends, own[:, 1:].astype(float), singles.positions)
+    return QueryJets(query, baseline, c[0, 0].real, c[:, 1:], of_query)
+
+
+class KeptQueries:
+    """The jets of queries that were asked before, or measured when the sketch was made.
+
+    Args:
+        source: of the jets.
+        parameters: with nothing deleted.
+        at_centre: the parameters at the point of expansion.
+        singles: of the parameters, in an additive sketch.
+    """
+
+    def __init__(self, source: JetSource, parameters: Any, at_centre: Any, singles: SingleCoordinates | None):
+        self.source, self.parameters, self.at_centre, self.singles = source, parameters, at_centre, singles
+        self._kept: dict[tuple[int, str], QueryJets] = {}
+
+    def of(self, query: Callable | str) -> QueryJets:
+        """The jets of a query; or say what a query has to be."""
+        measured = self.source.queries
+        for name, jets in (measured or {}).items():
+            if query == name or (jets.query is not None and query is jets.query):
+                return jets
+        if isinstance(query, str):
+            if measured == {}:
+                raise KeyError(f"no query is called {query!r} yet: shards of this sketch are missing.")
+            if measured is None:
+                check_query(query, self.parameters)  # says what a query has to be
+            raise KeyError(f"no query is called {query!r}; this sketch was made with {sorted(measured or {})}.")
+        key = id(query), matmul_precision()  # a setting that the user changes is another question
+        if key in self._kept and self._kept[key].query is query:
+            return self._kept[key]
+        check_smooth_query(query, self.parameters)
+        c = push(query, self.at_centre, self.source.parts(), self.source.num_directions)
+        jets = query_jets(query, self.parameters, self.at_centre, c, self.singles)
+        if len(self._kept) >= 64:
+            self._kept.pop(next(iter(self._kept)))
+        self._kept[key] = jets
+        return jets
+
+
+def checked_gradient(gradient: Any, space: Space, shape: tuple[int, ...]) -> np.ndarray:
+    """A gradient that was given for a query of some shape, as (q, Q); or what is wrong with it."""
+    expected, array = (space.dim, *shape), np.asarray(gradient, float)
+    if array.shape != expected:
+        raise ValueError(
+            f"gradient must have shape {expected}, a row for each coordinate of {space!r}, got {array.shape}."
+        )
+    check_finite("gradient", array)
+    return array.reshape(space.dim, -1)

@@ -14,6 +14,7 @@ from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.groups import Groups
 from sketchlearn.runtime.seeds import stream
 from sketchlearn.training.batches import PADDING
+from sketchlearn.training.program import weighted_mean_batches
 
 PROBES = 3  # random coordinates; examples that all of them weight alike have the same row of G
 ALIKE = 1e-5  # relative; embedding rounds in float32
@@ -22,16 +23,6 @@ WAYS = (
     'use reduction="mean", which asks what is left with an empty place; or let every batch mix what may be deleted '
     "(larger batches, drop_last=True for a last one that is too small, other groups)"
 )
-
-
-def weighted_mean_batches(train: Any) -> np.ndarray | None:
-    """The batches (T, B) of a run whose steps divide by the sum of the weights, as a recipe's may; else None."""
-    # itself, of a method its object, and what jax.jit or functools.partial wraps
-    for owner in (train, *(getattr(train, name, None) for name in ("__self__", "__wrapped__", "func"))):
-        batches = getattr(owner, "batches", None)
-        if batches is not None and getattr(owner, "reduction", None) == "weighted mean":
-            return np.asarray(batches)
-    return None
 
 
 def check_emptying(train: Any, space: Space) -> None:

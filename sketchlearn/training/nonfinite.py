@@ -12,6 +12,7 @@ from jax import lax
 
 from sketchlearn.runtime.precision import jit
 from sketchlearn.taylor import taylor_coefficients
+from sketchlearn.training.program import stepwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +108,6 @@ def first_failure(recipe: Any, weights: Any, direction: Any = None, degree: int 
 
 def explanation(train: Any, weights: Any, direction: Any = None, degree: int = 3) -> str:
     """What a run that can tell, as a recipe can, says of the step and the examples at fault; else nothing."""
-    find = getattr(train, "first_failure", None)
-    text = str((find and find(weights, direction, degree)) or "")
+    run = stepwise(train)
+    text = "" if run is None else str(run.first_failure(weights, direction, degree) or "")
     return f" {text[0].upper()}{text[1:]}" if text else ""

@@ -1,4 +1,7 @@
-"""What a training program and a query have to be, checked without running them."""
+"""What a training program says about itself, and what it and a query have to be.
+
+The only place that looks at a program from outside; everything else asks here. Nothing is run.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,34 @@ from sketchlearn.errors import FlatQuery
 from sketchlearn.runtime.precision import shapes_of
 from sketchlearn.taylor.dependence import dependence
 from sketchlearn.taylor.flatness import flat_query
+from sketchlearn.training.base import CheckpointedProgram, CountedProgram, StepwiseProgram, WeightedMeans
+
+
+def num_examples_of(train: Any) -> int | None:
+    """How many examples a program has, where it or the object that it is a method of knows; else None."""
+    for owner in (train, getattr(train, "__self__", None)):
+        if isinstance(owner, CountedProgram):
+            return int(owner.num_examples)
+    return None
+
+
+def for_reverse_mode(train: Callable) -> Callable:
+    """The program as reverse mode should go back through it."""
+    return train.train_checkpointed if isinstance(train, CheckpointedProgram) else train
+
+
+def stepwise(train: Any) -> StepwiseProgram | None:
+    """The program if it can be looked at step by step, else None."""
+    return train if isinstance(train, StepwiseProgram) else None
+
+
+def weighted_mean_batches(train: Any) -> np.ndarray | None:
+    """The batches (T, B) of a run whose steps divide by the sum of the weights, as a recipe's may; else None."""
+    # itself, of a method its object, and what jax.jit or functools.partial wraps
+    for owner in (train, *(getattr(train, name, None) for name in ("__self__", "__wrapped__", "func"))):
+        if isinstance(owner, WeightedMeans) and owner.reduction == "weighted mean":
+            return np.asarray(owner.batches)
+    return None
 
 
 def _shapes(f: Callable, argument: Any, failed: str) -> Any:

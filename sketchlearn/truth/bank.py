@@ -20,7 +20,7 @@ from sketchlearn.runtime.paths import as_path
 from sketchlearn.runtime.precision import jit, matmul_precision
 from sketchlearn.sketching.store.fingerprint import fingerprint
 from sketchlearn.sketching.store.format import Store
-from sketchlearn.training.program import check_query, check_train
+from sketchlearn.training.program import check_query, check_train, num_examples_of
 from sketchlearn.truth.retrain import BLOCK
 from sketchlearn.truth.retrain import check_finite_runs as _check_finite
 from sketchlearn.truth.retrain import retrained_blocks as _blocks_of
@@ -67,10 +67,10 @@ class RetrainBank:
         progress: bool = False,
     ):
         if space is None:
-            owner = getattr(train, "__self__", train)
-            if not hasattr(owner, "num_examples"):
+            count = num_examples_of(train)
+            if count is None:
                 raise TypeError("the number of training examples is not known: pass space=sketchlearn.Examples(n).")
-            space = Examples(owner.num_examples)
+            space = Examples(count)
         self.train, self.space, self.progress = train, space, progress
         self.batch_size = check_count("batch_size", batch_size)
         ones = full_weights(space, dtype)

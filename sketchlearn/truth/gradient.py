@@ -18,7 +18,7 @@ from sketchlearn.taylor.dependence import dependence
 from sketchlearn.taylor.flatness import unmoved, why_flat_training
 from sketchlearn.training.emptied_batches import check_emptying
 from sketchlearn.training.nonfinite import explanation
-from sketchlearn.training.program import check_smooth_query, check_train
+from sketchlearn.training.program import check_smooth_query, check_train, for_reverse_mode
 
 
 def gradient(train: Callable, query: Callable, space: Space, centre: Any = None, dtype: Any = None) -> np.ndarray:
@@ -67,7 +67,7 @@ def gradient_or_why_not(
     weights = full_weights(space, dtype)
     parameters = check_train(train, weights)
     shape = check_smooth_query(query, parameters, reverse=True)
-    run = getattr(train, "train_checkpointed", train)
+    run = for_reverse_mode(train)
     start = centre_of(space, centre)
     z = jnp.asarray(np.zeros(space.dim) if start is None else start, weights.dtype)
 

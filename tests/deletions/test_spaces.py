@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sketchlearn as sl
-from sketchlearn.deletions.description import describe, from_description
+from sketchlearn.deletions.base import describe, from_description
 from sketchlearn.deletions.reading import deletion_vectors
 
 N = 6

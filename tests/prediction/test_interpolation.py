@@ -9,10 +9,12 @@ import pytest
 
 import sketchlearn as sl
 from sketchlearn.deletions.directions import directions
-from sketchlearn.prediction import estimation as estimators
 from sketchlearn.prediction import interpolation
+from sketchlearn.prediction.averages import average, powers_along
+from sketchlearn.prediction.base import Estimate
+from sketchlearn.prediction.fits import with_fits
 from sketchlearn.prediction.interpolation import Interpolant
-from sketchlearn.sketching.sketch import ESTIMATORS
+from sketchlearn.prediction.significance import orders_that_count
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -202,9 +204,9 @@ def test_auto_uses_what_fits_prove_of_an_order_that_is_lost_in_noise():
     assert lost.mean() > 0.8
     # the same three numbers added in another order
     np.testing.assert_allclose(
-        auto.change, auto.terms[:, 0] + np.where(lost, auto.shrunk, auto.terms[:, 1]), rtol=1e-12
+        auto.change, auto.terms[:, 0] + np.where(lost, auto.shrunk_change, auto.terms[:, 1]), rtol=1e-12
     )
-    assert (auto.shrunk[~lost] == 0).all()
+    assert (auto.shrunk_change[~lost] == 0).all()
     first = np.sqrt(np.mean((auto.terms[:, 0] - truth)[lost] ** 2))
     assert np.sqrt(np.mean((auto.change - truth)[lost] ** 2)) < 0.9 * first
     assert np.sqrt(np.mean((kernel.change - truth)[lost] ** 2)) > first
@@ -257,9 +259,9 @@ def test_with_fits_of_nothing_is_the_mean():
     z = np.ones((1, 4))
     nothing = np.zeros((1, 1))
     fits = [interpolation.Fitted(nothing, c[:, r], nothing, np.zeros(1, bool)) for r in range(2)]
-    powers = estimators.powers(psi, z, 2)
-    found = estimators.with_fits(powers, fits, 4, np.ones((1, 2, 1)), np.ones((1, 2, 1)))
-    for a, b in zip(found[:2], estimators.mean(powers, c, 4)[:2], strict=True):
+    powers = powers_along(psi, z, 2)
+    found = with_fits(powers, fits, 4, np.ones((1, 2, 1)), np.ones((1, 2, 1)))
+    for a, b in zip(found[:2], average(powers, c, 4), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -267,28 +269,28 @@ def test_what_is_shrunk_counts_the_noisy_mean_by_the_share_that_is_expected_not_
     psi, z = draw(30, 4), np.ones((1, 4))
     c = polynomial(4, 1)(psi)[:, None]
     fits = [interpolation.Fitted(np.full((1, 1), 0.5), c[:, 0], np.zeros((1, 1)), np.ones(1, bool))]
-    powers = estimators.powers(psi, z, 1)
+    powers = powers_along(psi, z, 1)
     one, nothing = np.ones((1, 1, 1)), np.zeros((1, 1, 1))
-    error = estimators.standard_errors(estimators.with_fits(powers, fits, 4, one, one))
+    error = with_fits(powers, fits, 4, one, one).standard_errors
     for ratio in (0.0, 0.5, 1.0, 7.0, 1e9):  # expected size over standard error
-        found = estimators.with_fits(powers, fits, 4, ratio * error, ratio * error)
+        found = with_fits(powers, fits, 4, ratio * error, ratio * error)
         share = ratio**2 / (1 + ratio**2)  # the same formula in float64, rounded a few times in another order
         np.testing.assert_allclose(found.shrunk, 0.5 + share * (found.terms - 0.5), rtol=1e-12)
-        np.testing.assert_allclose(found.lost, share * error**2, rtol=1e-12)  # the mean square of what remains
-        more = estimators.with_fits(powers, fits, 4, ratio * error, 3 * one)  # there is more than the mean shows
+        np.testing.assert_allclose(found.shrunk_error, share * error**2, rtol=1e-12)  # the mean square of what remains
+        more = with_fits(powers, fits, 4, ratio * error, 3 * one)  # there is more than the mean shows
         np.testing.assert_array_equal(more.shrunk, found.shrunk)
         # the same formula in float64 again
-        np.testing.assert_allclose(more.lost, share**2 * error**2 + (1 - share) ** 2 * 9, rtol=1e-12)
+        np.testing.assert_allclose(more.shrunk_error, share**2 * error**2 + (1 - share) ** 2 * 9, rtol=1e-12)
     exact = [fits[0]._replace(residuals=np.zeros_like(c[:, 0]))]
-    found = estimators.with_fits(powers, exact, 4, nothing, nothing)
+    found = with_fits(powers, exact, 4, nothing, nothing)
     np.testing.assert_array_equal(found.shrunk, found.terms)  # no noise, no share
 
 
 def test_an_order_is_used_if_it_is_expected_to_exceed_its_error_or_is_seen_to_be_there():
     def used(terms, errors, expected, known=None):
         covariance = np.diag(np.square(errors))[None, :, :, None]
-        found = estimators.Terms(np.array(terms, float)[None, :, None], covariance)
-        return estimators.significant(found, np.array(expected, float)[None, :, None], known)[0, :, 0].tolist()
+        found, expected = (np.array(a, float)[None, :, None] for a in (terms, expected))
+        return orders_that_count(Estimate(found, covariance, expected=expected), known)[0, :, 0].tolist()
 
     assert used([1, 0.1], [0, 0.2], [1, 0.3]) == [True, True], "expected to be larger than the error"
     assert used([1, 0.1], [0, 0.2], [1, 0.1]) == [True, False]
@@ -312,13 +314,13 @@ def test_auto_drops_orders_noisier_than_decaying_terms_can_be_large():
     stack = [np.sort(rng.choice(n, 5, replace=False)) for _ in range(100)]
     x = sl.Examples(n).locate(stack)
     truth = x @ np.asarray(g) + np.einsum("bi,ij,bj->b", x, np.asarray(h), x)
-    error = {e: np.sqrt(np.mean((made.predict(lambda p: p, stack, e).change - truth) ** 2)) for e in ESTIMATORS}
+    error = {e: np.sqrt(np.mean((made.predict(lambda p: p, stack, e).change - truth) ** 2)) for e in sl.estimators()}
     assert error["auto"] <= 1.1 * min(error.values())
     assert error["auto"] < 0.2 * error["mean"]
 
 
 def test_a_fit_that_would_cost_too_much_is_replaced_by_the_mean_and_said(monkeypatch):
-    monkeypatch.setattr(sl.querying, "MOST_EQUATIONS", 20)
+    monkeypatch.setattr(interpolation, "MOST_EQUATIONS", 20)
     made = sl.sketch(lambda w: w.sum() ** 2, sl.Examples(9), degree=2, num_directions=40, progress=False)
     found, mean = (made.predict(lambda p: p, [0, 1], e) for e in ("kernel", "mean"))  # 9 unknowns at order 1, 45 at 2
     assert found.warnings[-1] == "orders [2] are averaged, not fitted: more than 20 equations would be solved."
@@ -354,10 +356,10 @@ def test_coordinates_are_scaled_only_where_their_first_order_is_free_of_noise():
 
     for m, additive, scaled in ((5, False, False), (6, False, True), (5, True, True)):
         made = sl.sketch(train, sl.Examples(12), degree=2, num_directions=m, additive=additive, progress=False)
-        how = made.predict(lambda p: p.sum() ** 2, [0, 3], "kernel").how[1]
+        how = made.predict(lambda p: p.sum() ** 2, [0, 3], "kernel").estimated_by[1]
         assert ("scaled by their first order" in how) == scaled, how
     kept = sl.sketch(train, sl.Examples(12), 2, 5, additive=True, queries={"q": lambda p: p.sum() ** 2}, progress=False)
-    assert "scaled by their first order" in kept.predict("q", [0, 3], "kernel").how[1]
+    assert "scaled by their first order" in kept.predict("q", [0, 3], "kernel").estimated_by[1]
 
 
 def test_directions_that_repeat_each_other_are_not_counted_twice():

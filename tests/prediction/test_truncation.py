@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from sketchlearn.deletions.directions import directions
-from sketchlearn.prediction import truncation
+from sketchlearn.prediction import sizes, truncation
+from sketchlearn.prediction.calibration import CALIBRATION
 from sketchlearn.prediction.interpolation import Interpolant
 
 
@@ -37,9 +38,9 @@ def test_the_typical_size_is_the_mean_square_over_polynomials_of_random_signs():
     z = rng.normal(size=(5, q))
     signs = rng.choice([-1.0, 1.0], size=(20000, len(powers)))
     brute = np.mean([values(powers, s * weights, z) ** 2 for s in signs], 0)
-    sizes = truncation.Sizes(np.array([[0.0], [0.0], [4.0]]), np.array([[0.0], [0.0], [0.09]]))
+    typical = sizes.Sizes(np.array([[0.0], [0.0], [4.0]]), np.array([[0.0], [0.0], [0.09]]))
     # a mean of 20,000 squares of near normal numbers is known to a hundredth
-    np.testing.assert_allclose(sizes.at(z)[:, 2, 0] ** 2, brute, rtol=0.05)
+    np.testing.assert_allclose(typical.at(z)[:, 2, 0] ** 2, brute, rtol=0.05)
 
 
 @pytest.mark.parametrize(("q", "r"), [(5, 2), (4, 3), (3, 1), (1, 2)])
@@ -50,7 +51,7 @@ def test_directions_tell_the_mean_squares_of_pure_and_of_mixed_coefficients(q, r
     psi = draw(60000, q)
     c = np.zeros((60000, r, 1), complex)
     c[:, r - 1, 0] = values(powers, factors, psi)
-    found = truncation.sizes_along(psi, c)
+    found = sizes.sizes_along(psi, c)
     own = np.mean(factors[pure] ** 2)
     # four per cent: what 60,000 directions leave of pure powers that are a small part of all
     assert found.pure[r - 1, 0] == pytest.approx(own, rel=0.04)
@@ -71,7 +72,7 @@ def test_the_share_of_pure_powers_is_estimated_without_bias_from_few_directions(
         c[:, 1, 0] = values(powers, factors, psi)
         x = (psi[:, :, None].conj() ** r * c[:, 1][:, None]).real  # (m, q, 1)
         pairs = (x.sum(0) ** 2 - (x**2).sum(0)).sum() / (m * (m - 1)) * math.comb(q + r - 1, r)
-        alone = truncation.sizes_along(psi, c).pure[1, 0] * q / math.comb(q + r - 1, r)
+        alone = sizes.sizes_along(psi, c).pure[1, 0] * q / math.comb(q + r - 1, r)
         size = np.mean(np.abs(c[:, 1]) ** 2)
         assert alone == pytest.approx(np.clip(pairs, 0, size), rel=1e-9, abs=1e-12 * size)  # clipped, and nothing else
         found.append(pairs * math.comb(q + r - 1, r))
@@ -82,7 +83,7 @@ def test_the_share_of_pure_powers_is_estimated_without_bias_from_few_directions(
 def test_interactions_have_no_pure_powers_and_are_nothing_at_one_coordinate():
     psi = draw(50, 4)
     c = np.ones((50, 3, 2), complex)
-    found = truncation.sizes_along(psi, c, interactions=True)
+    found = sizes.sizes_along(psi, c, interactions=True)
     assert (found.pure[1:] == 0).all()
     assert (found.pure[0] > 0).all()
     single = found.at(np.eye(4)[:1])
@@ -101,8 +102,8 @@ def test_fits_of_the_same_directions_leave_more_pure_powers_than_pairs_of_what_t
         fit = Interpolant(psi, 2, pure=0.5).fit(c[:, 1], np.eye(q))
         left = np.stack([c[:, 0], fit.residuals], 1)
         there.append(np.mean((own - fit.values[:, 0]) ** 2))
-        said_by_pairs.append(truncation.sizes_along(psi, left).pure[1, 0])
-        said.append(truncation.sizes_along(psi, c).pure[1, 0] * truncation.fraction_of(left, c)[1, 0] ** 2)
+        said_by_pairs.append(sizes.sizes_along(psi, left).pure[1, 0])
+        said.append(sizes.sizes_along(psi, c).pure[1, 0] * sizes.fraction_of(left, c)[1, 0] ** 2)
     assert np.mean(said_by_pairs) < 0.5 * np.mean(there)
     # pure powers are fitted a little better than the rest, so that their part of the size is a little too large
     assert np.mean(there) < np.mean(said) < 1.5 * np.mean(there)
@@ -112,15 +113,15 @@ def test_the_fraction_of_nothing_is_nothing():
     c = np.random.default_rng(9).normal(size=(30, 2, 1)) + 0j
     c[:, 1] = 0
     # to rounding of sums of 30 squares
-    np.testing.assert_allclose(truncation.fraction_of(0.3 * c, c), [[0.3], [0.0]], rtol=1e-12)
+    np.testing.assert_allclose(sizes.fraction_of(0.3 * c, c), [[0.3], [0.0]], rtol=1e-12)
 
 
 def test_typical_sizes_grow_with_the_order_th_power_of_the_deletion_and_with_the_unit():
     psi = draw(30, 5)
     c = np.random.default_rng(3).normal(size=(30, 3, 2)) + 0j
     z = np.random.default_rng(4).normal(size=(2, 5))
-    size = truncation.sizes_along(psi, c).at(z)
-    twice = truncation.sizes_along(psi, 1e-6 * c).at(2 * z)
+    size = sizes.sizes_along(psi, c).at(z)
+    twice = sizes.sizes_along(psi, 1e-6 * c).at(2 * z)
     # powers in float64
     np.testing.assert_allclose(twice, 1e-6 * size * 2.0 ** np.arange(1, 4)[:, None], rtol=1e-12)
 
@@ -164,9 +165,9 @@ def test_typical_sizes_go_on_like_the_coefficients_of_a_logarithm():
     z, x = np.ones((1, 50)), 0.4
     sizes = [x**r / r for r in (1, 2, 3)]
     following = math.hypot(x**4 / 4, x**4 / 4 * 3 / 4 * x)  # the next as it is, the one after by the same ratio
-    assert left_out(sizes, z)[0] == pytest.approx(truncation.CALIBRATION.typical * following, rel=1e-12)
+    assert left_out(sizes, z)[0] == pytest.approx(CALIBRATION.deletion_excess * following, rel=1e-12)
     assert left_out(sizes, z, lost=np.full((1, 1), 7.0))[0] == pytest.approx(
-        truncation.CALIBRATION.typical * math.sqrt(following**2 + 7), rel=1e-12
+        CALIBRATION.deletion_excess * math.sqrt(following**2 + 7), rel=1e-12
     )
 
 
@@ -183,8 +184,8 @@ def test_an_order_that_is_nothing_by_rounding_does_not_make_the_next_one_huge():
 def test_a_first_order_sketch_bends_with_the_root_of_the_fraction_and_one_coordinate_has_no_interactions():
     z = np.ones((1, 9))
     small, large = (left_out([1.0], z, fraction=f)[0] for f in (0.002, 0.2))
-    assert large == pytest.approx(truncation.CALIBRATION.typical * math.hypot(1, 1), rel=1e-12)
-    assert small == pytest.approx(truncation.CALIBRATION.typical * math.hypot(0.1, 0.01), rel=1e-12)
+    assert large == pytest.approx(CALIBRATION.deletion_excess * math.hypot(1, 1), rel=1e-12)
+    assert small == pytest.approx(CALIBRATION.deletion_excess * math.hypot(0.1, 0.01), rel=1e-12)
     assert left_out([1.0], np.eye(9)[:1], lowest=2)[0] == 0
     assert left_out([1.0], z, lowest=2)[0] > 0
 
@@ -201,7 +202,7 @@ def test_of_own_terms_continued_to_orders_that_are_known_in_part_only_the_rest_c
     for known in (0.0, 0.5, 1.0):  # of order two
         missing = 0.4**2 * (1 - known) + ahead
         share = missing / (0.4**2 + ahead)
-        expected = math.sqrt(truncation.CALIBRATION.typical**2 * missing + share)
+        expected = math.sqrt(CALIBRATION.deletion_excess**2 * missing + share)
         lost = np.full((1, 1), 0.4**2 * (1 - known))
         found = truncation.truncation(terms, used, z, np.ones(1), sizes, terms[:, 0], lost)[0][0, 0]
         assert found == pytest.approx(expected, rel=1e-12)
@@ -218,7 +219,7 @@ def test_truncation_does_not_depend_on_the_unit_of_the_query():
 def test_a_deletion_that_moves_the_query_far_more_than_is_typical_is_judged_by_its_own_terms():
     z = (np.arange(1000) < 100)[None].astype(float)
     own = 1.0  # a first order of one
-    bend, unlike = np.sqrt(0.1 / truncation.CALIBRATION.large), truncation.unlike_directions(z)[0]
+    bend, unlike = np.sqrt(0.1 / CALIBRATION.full_bend), truncation.unlike_directions(z)[0]
     for typical, counts in ((1.0, bend * unlike), (0.5, bend * unlike), (0.25, 1.0), (0.01, 1.0)):
         assert left_out([typical, 0.0], z, moved=1.0)[0] == pytest.approx(own * counts, rel=1e-12)
     between = left_out([0.4, 0.0], z, moved=1.0)[0]

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 import sketchlearn as sl
-from sketchlearn.sketching.sketch import ESTIMATORS
 
 DATA = Path(__file__).parents[1] / "data"
 KEPT = DATA / "golden.json"
@@ -58,7 +57,7 @@ def in_memory(additive, centre):
 def predictions(sketch, gradient, control):
     """Value, standard error and truncation of every estimator, in the order of the deletions and outputs."""
     found = {}
-    for estimator in ESTIMATORS:
+    for estimator in sl.estimators():
         derivative = jax.jacobian(lambda z: query(train(1 - sketch.space.embed(z))))
         given = np.asarray(derivative(jnp.asarray(sketch.centre))).T if gradient else None
         prediction = sketch.predict(query, list(DELETIONS), estimator, gradient=given, control=control)

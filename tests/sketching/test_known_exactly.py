@@ -11,7 +11,6 @@ from support.learners import SIGMAS, Polynomial, Ridge
 
 import sketchlearn as sl
 from sketchlearn.deletions.directions import directions
-from sketchlearn.sketching.sketch import ESTIMATORS
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -31,7 +30,7 @@ def test_deletions_of_one_coordinate_are_exact_in_an_additive_sketch_of_any_degr
     learner = Polynomial()
     found = made_of(learner, degree=1, m=4, additive=True).predict(learner.query, [[i] for i in range(4)])
     np.testing.assert_allclose(found.value, trained(learner, np.eye(4)), rtol=1e-12)  # float64 sums, other order
-    np.testing.assert_allclose(found.known, found.change, rtol=1e-12)
+    np.testing.assert_allclose(found.exact_change, found.change, rtol=1e-12)
     assert (found.standard_error == 0).all()
     assert (found.truncation == 0).all()
 
@@ -62,7 +61,7 @@ def test_interactions_estimated_by_the_mean_are_unbiased_and_less_noisy():
     np.testing.assert_array_equal(additive.terms[:, 0], 0)  # the first order has no interactions
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("estimator", sl.estimators())
 def test_a_polynomial_is_the_same_about_every_centre(estimator):
     learner = Polynomial()
     made = made_of(learner, m=20_000 if "mean" in estimator else 40, batch_size=20_000, centre=0.4)
@@ -72,7 +71,9 @@ def test_a_polynomial_is_the_same_about_every_centre(estimator):
     np.testing.assert_allclose(found.baseline, learner.constant, rtol=1e-12)  # nothing deleted, as without a centre
     assert (np.abs(found.value - trained(learner, [1.0, 0, 1, 0])[0]) < SIGMAS * found.standard_error + 1e-9).all()
     at_centre = trained(learner, np.full(4, 0.4))[0]
-    np.testing.assert_allclose(found.known, at_centre - learner.constant, rtol=1e-9)  # a difference of like numbers
+    np.testing.assert_allclose(
+        found.exact_change, at_centre - learner.constant, rtol=1e-9
+    )  # a difference of like numbers
 
 
 def test_a_centre_inside_the_deletion_leaves_less_to_truncate():
@@ -114,7 +115,7 @@ def test_the_gradient_through_training_is_the_first_taylor_term_of_every_coordin
         np.testing.assert_allclose(centred[j], central, rtol=1e-8)  # h² times a third derivative of order one
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("estimator", sl.estimators())
 def test_with_a_gradient_order_one_is_exact_however_few_the_directions(estimator):
     g = np.random.default_rng(0).normal(size=30)
 

@@ -13,8 +13,11 @@ import sketchlearn as sl
 from sketchlearn.deletions.directions import directions
 from sketchlearn.execution import memory
 from sketchlearn.execution.blocks import blocks as cut_into_blocks
-from sketchlearn.prediction import estimation as estimators
-from sketchlearn.prediction import truncation
+from sketchlearn.prediction.averages import average, powers_along
+from sketchlearn.prediction.base import Estimate
+from sketchlearn.prediction.calibration import CALIBRATION
+from sketchlearn.prediction.estimators.median_of_means import groups_for, median_of_groups
+from sketchlearn.sketching.jets import JetsInMemory
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -71,16 +74,16 @@ def test_the_standard_error_of_the_change_counts_how_the_orders_vary_together(ma
 def test_standard_errors_say_how_far_off_the_estimate_is(many, estimator):
     learner, made, x, exact = many
     _, c = made.measure(learner.query)
-    powers, groups = estimators.powers(made.directions, x, 3), np.arange(made.num_directions).reshape(200, -1)
+    powers, groups = powers_along(made.directions, x, 3), np.arange(made.num_directions).reshape(200, -1)
     off, off_change = [], []
     for group in groups:  # 200 sketches of 200 directions each, with nothing in common
         if estimator == "mean":
-            found = estimators.mean(powers[:, group], c[group], 4)
+            found = Estimate(*average(powers[:, group], c[group], 4))
             change = found.terms.sum(1)
         else:
-            found = estimators.median_of_means(powers[:, group], c[group], 4, 20)
+            found = median_of_groups(powers[:, group], c[group], 4, 20)
             change = found.change
-        off.append((found.terms - exact) / estimators.standard_errors(found))
+        off.append((found.terms - exact) / found.standard_errors)
         off_change.append((change - exact.sum(1)) / np.sqrt(found.covariance.sum((1, 2))))
     # Within two standard errors lie 95.4% of 200 x 6 draws, of which some 400 are independent: ± 1% each sigma.
     # Estimated and not quite normal errors (and 20 groups only, for the median) move that by some percent.
@@ -94,7 +97,7 @@ def test_the_covariance_formula_is_the_brute_force_covariance_of_the_mean():
     m, b, k, q, dim = 7, 3, 4, 2, 5
     inner = rng.normal(size=(m, b)) + 1j * rng.normal(size=(m, b))
     c = rng.normal(size=(m, k, q)) + 1j * rng.normal(size=(m, k, q))
-    found = estimators.mean(np.stack([inner**r for r in range(1, k + 1)]), c, dim)
+    found = Estimate(*average(np.stack([inner**r for r in range(1, k + 1)]), c, dim))
     for i, j in itertools.product(range(b), range(q)):
         each = np.array([math.comb(dim + r - 1, r) * (inner[:, i] ** r * c[:, r - 1, j]).real for r in range(1, k + 1)])
         # the formula subtracts means after the sum over directions: some digits of 1e-16 are lost
@@ -148,8 +151,8 @@ def test_with_one_candidate_every_direction_is_exact_and_the_series_is_the_leave
     np.testing.assert_allclose(missing, np.abs(exact[-1]) * leverage / (1 - leverage), rtol=1e-6)
     # in one dimension typical sizes are the terms: they go on by their own ratio, and the first term as it is
     ratio = leverage * degree**2 / (degree**2 - 1)
-    typical = truncation.CALIBRATION.typical * np.abs(exact[-1]) * ratio * np.hypot(1, ratio)
-    own = np.abs(exact[0]) * np.sqrt(1 / 8 / truncation.CALIBRATION.large)
+    typical = CALIBRATION.deletion_excess * np.abs(exact[-1]) * ratio * np.hypot(1, ratio)
+    own = np.abs(exact[0]) * np.sqrt(1 / 8 / CALIBRATION.full_bend)
     # the terms are known to 1e-11 (above), and their ratio is taken of terms that are 1e-4 of the first
     np.testing.assert_allclose(found.truncation, np.hypot(typical, own), rtol=1e-6)
     assert (found.truncation > missing).all()
@@ -284,8 +287,8 @@ def test_a_small_space_predicts_with_less_noise_at_the_same_number_of_directions
 def test_the_median_of_means_is_the_median_of_the_means_of_groups():
     rng = np.random.default_rng(1)
     powers, c = rng.normal(size=(2, 9, 2)) + 0j, rng.normal(size=(9, 2, 3)) + 1j * rng.normal(size=(9, 2, 3))
-    found = estimators.median_of_means(powers, c, 4, 3)
-    means = np.stack([estimators.mean(powers[:, g], c[g], 4).terms for g in np.split(np.arange(9), 3)])
+    found = median_of_groups(powers, c, 4, 3)
+    means = np.stack([average(powers[:, g], c[g], 4)[0] for g in np.split(np.arange(9), 3)])
     np.testing.assert_array_equal(found.terms, np.median(means, axis=0))
     np.testing.assert_array_equal(found.change, np.median(means.sum(2), axis=0))
 
@@ -293,21 +296,21 @@ def test_the_median_of_means_is_the_median_of_the_means_of_groups():
 def test_one_wild_direction_moves_the_mean_but_not_the_median_of_means(many):
     learner, made, x, exact = many
     _, c = made.measure(learner.query)
-    powers, wild = estimators.powers(made.directions[:2000], x, 3), c[:2000].copy()
+    powers, wild = powers_along(made.directions[:2000], x, 3), c[:2000].copy()
     wild[17] *= 1e6
-    mean = estimators.mean(powers, wild, 4).terms
-    median = estimators.median_of_means(powers, wild, 4, estimators.groups_for(0.05, 2000))
-    errors = estimators.standard_errors(estimators.mean(powers, c[:2000], 4))
+    mean = average(powers, wild, 4)[0]
+    median = median_of_groups(powers, wild, 4, groups_for(0.05, 2000))
+    errors = Estimate(*average(powers, c[:2000], 4)).standard_errors
     assert (np.abs(mean - exact) > 20 * errors).all()
     # a median's standard error is sqrt(π/2) = 1.25 times a mean's
     assert (np.abs(median.terms - exact) < SIGMAS * 1.25 * errors).all()
 
 
 def test_groups_for_asks_for_eight_times_the_logarithm_within_half_the_directions():
-    assert estimators.groups_for(math.exp(-2), 1000) == 16
-    assert estimators.groups_for(1e-9, 10) == 5
-    assert estimators.groups_for(0.9, 10) == 2, "the spread of one group would be zero"
-    assert estimators.groups_for(0.99, 10) == 2
+    assert groups_for(math.exp(-2), 1000) == 16
+    assert groups_for(1e-9, 10) == 5
+    assert groups_for(0.9, 10) == 2, "the spread of one group would be zero"
+    assert groups_for(0.99, 10) == 2
 
 
 def test_auto_drops_the_orders_that_are_noise_and_says_so():
@@ -318,8 +321,8 @@ def test_auto_drops_the_orders_that_are_noise_and_says_so():
     np.testing.assert_array_equal(auto.orders_used, [True, False, False])
     assert kernel.orders_used.all()
     np.testing.assert_array_equal(auto.terms, kernel.terms)
-    assert auto.change == pytest.approx(auto.terms[0] + auto.shrunk, rel=1e-14)
-    assert kernel.shrunk == 0
+    assert auto.change == pytest.approx(auto.terms[0] + auto.shrunk_change, rel=1e-14)
+    assert kernel.shrunk_change == 0
     assert kernel.change == pytest.approx(kernel.terms.sum(), rel=1e-14)
     assert auto.standard_error == pytest.approx(auto.standard_errors[0], rel=1e-14)  # the square root of a square
     # no cancellation in it, all weights are moved, and the deletion is chosen for the query: the first order;
@@ -372,15 +375,15 @@ def test_a_prediction_says_how_each_order_was_estimated():
     learner = Polynomial(n=12, outputs=2)
     made = sl.sketch(learner.train, sl.Examples(12), degree=3, num_directions=40, progress=False)
     for e in ("mean", "median_of_means"):
-        assert made.predict(learner.query, [0], e).how == (e.replace("_", " "),) * 3
-    assert made.predict(learner.query, [0], "least_squares").how == ("solved for", "mean", "mean")
-    one, two, three = made.predict(learner.query, [0]).how  # 80 equations for 12, 78 and 364 unknowns
+        assert made.predict(learner.query, [0], e).estimated_by == (e.replace("_", " "),) * 3
+    assert made.predict(learner.query, [0], "least_squares").estimated_by == ("solved for", "mean", "mean")
+    one, two, three = made.predict(learner.query, [0]).estimated_by  # 80 equations for 12, 78 and 364 unknowns
     assert (one, two) == ("solved for", "solved for")
     assert three.startswith("kernel, and the mean of what it leaves; coordinates scaled")
     gradient = sl.gradient(learner.train, learner.query, sl.Examples(12))
-    assert made.predict(learner.query, [0], gradient=gradient).how[0] == "the gradient given"
+    assert made.predict(learner.query, [0], gradient=gradient).estimated_by[0] == "the gradient given"
     additive = sl.sketch(learner.train, sl.Examples(12), 3, 40, progress=False, additive=True)
-    assert additive.predict(learner.query, [0]).how[0] == "each coordinate run alone"
+    assert additive.predict(learner.query, [0]).estimated_by[0] == "each coordinate by itself"
 
 
 def test_terms_that_grow_are_warned_about(many):
@@ -569,7 +572,9 @@ def test_what_cannot_be_predicted_is_refused_with_the_reason(small, changes, err
 
 @pytest.mark.parametrize(("estimator", "too_few"), [("auto", 1), ("mean", 1), ("median_of_means", 3)])
 def test_too_few_directions_for_a_standard_error_are_refused(small, estimator, too_few):
-    made = sl.Sketch(small.space, 1, 0, small.parameters, jax.tree.map(lambda c: c[:too_few], small.coefficients))
+    made = sl.Sketch(
+        small.space, 1, 0, JetsInMemory(jax.tree.map(lambda c: c[:too_few], small.coefficients)), small.parameters
+    )
     with pytest.raises(ValueError, match=f"needs at least {too_few + 1} directions, this sketch has {too_few}"):
         ask(made, estimator=estimator)
     assert np.isfinite(ask(small, estimator=estimator).standard_error)

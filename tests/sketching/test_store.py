@@ -97,7 +97,7 @@ def test_queries_known_beforehand_are_kept_in_place_of_the_parameters(tmp_path, 
 
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypatch):
     sketched(tmp_path / "whole")
-    put, computed = blocks.OnDisk.put, []
+    put, computed = blocks.StoreSink.put, []
 
     def twice(self, *block):
         if len(computed) == 2:
@@ -105,12 +105,12 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(tmp_path, monke
         computed.append(block[0])
         put(self, *block)
 
-    monkeypatch.setattr(blocks.OnDisk, "put", twice)
+    monkeypatch.setattr(blocks.StoreSink, "put", twice)
     with pytest.raises(KeyboardInterrupt):
         sketched(tmp_path / "broken")
     with pytest.raises(sl.StoreError, match="not finished: 1 of 3 blocks are missing"):
         sl.open_sketch(tmp_path / "broken")
-    monkeypatch.setattr(blocks.OnDisk, "put", lambda self, *block: (computed.append(block[0]), put(self, *block)))
+    monkeypatch.setattr(blocks.StoreSink, "put", lambda self, *block: (computed.append(block[0]), put(self, *block)))
     sketched(tmp_path / "broken", batch_size=9)  # the store keeps its own size of blocks
     assert computed == [0, 4, 8], "nothing twice"
     assert content(tmp_path / "broken") == content(tmp_path / "whole")
@@ -124,12 +124,12 @@ def test_killed_at_random_moments_it_loses_no_finished_block(tmp_path):
         import jax.numpy as jnp
         import sketchlearn as sl
 
-        put = blocks.OnDisk.put
+        put = blocks.StoreSink.put
         def slow(self, start, stop, block):
             put(self, start, stop, block)
             print(start, flush=True)
             time.sleep(0.02)
-        blocks.OnDisk.put = slow
+        blocks.StoreSink.put = slow
         jax.config.update("jax_enable_x64", True)
         sl.sketch(lambda w: jnp.sin(w.sum()), sl.Examples(5), 2, 120, batch_size=2, store=sys.argv[1], progress=False)
         """

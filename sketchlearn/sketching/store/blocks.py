@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,47 +13,40 @@ from typing import Any
 import jax
 import numpy as np
 
-from sketchlearn.deletions.base import Space
-from sketchlearn.deletions.description import describe
+from sketchlearn.deletions.base import describe
 from sketchlearn.errors import StoreError
 from sketchlearn.execution.blocks import SMALLEST_LANE, parts_of
+from sketchlearn.prediction.known import QueryJets, SingleCoordinates
 from sketchlearn.runtime.paths import as_path
 from sketchlearn.runtime.precision import matmul_precision
 from sketchlearn.runtime.workers import lanes
-from sketchlearn.sketching.jets import Parts
-from sketchlearn.sketching.query_jets import Measured
-from sketchlearn.sketching.single_coordinates import Alone
+from sketchlearn.sketching.base import Common, JetSource, Parts
+from sketchlearn.sketching.jets import QueriesOnly
+from sketchlearn.sketching.request import SketchRequest
 from sketchlearn.sketching.store.fingerprint import fingerprint
 from sketchlearn.sketching.store.format import MANIFEST, Store, check_disk
 from sketchlearn.sketching.store.trees import rebuild, structure
+from sketchlearn.training.program import weighted_mean_batches
 
 
-class OnDisk:
-    """Blocks in a store.
+class StoreSink:
+    """Blocks that are written to a store as they are done.
 
     Args:
         path: of the store.
-        arguments: what makes the blocks, see :func:`arguments_of`.
+        request: what makes the blocks.
         batch_size: directions run at once; a store that exists keeps its own.
-        count: m.
-        expected: bytes that all blocks will take.
         repair: compute damaged blocks again, and write a damaged manifest again.
         shard: (i, N), or None.
-        tree: the structure of what ``train`` returns.
-        batches: of a run of weighted means, or None.
     """
 
     def __init__(
         self,
         path: str | Path,
-        arguments: dict,
+        request: SketchRequest,
         batch_size: int,
-        count: int,
-        expected: int,
-        repair: bool,
-        shard: Any,
-        tree: Any,
-        batches: np.ndarray | None = None,
+        repair: bool = False,
+        shard: tuple[int, int] | None = None,
     ):
         path = as_path("store", path)
         if os.path.exists(path / MANIFEST):
@@ -67,13 +59,14 @@ class OnDisk:
                 before = {"lanes": lanes(batch_size, SMALLEST_LANE)}
             batch_size, self.lanes = before.get("batch_size", batch_size), before.get("lanes", 1)
         else:
-            check_disk(path, expected)
+            check_disk(path, request.expected_bytes())
             self.lanes = lanes(batch_size, SMALLEST_LANE)
         versions = {name: version(name) for name in ("jax", "flax", "numpy")}
         versions |= {"sketchlearn": version("sketchlearn"), "python": platform.python_version()}
-        self.store = Store(path, arguments | {"batch_size": batch_size, "lanes": self.lanes}, versions, repair=repair)
-        self.batch_size, self.count, self.repair, self.shard, self.tree = batch_size, count, repair, shard, tree
-        self.batches = batches
+        arguments = arguments_of(request) | {"batch_size": batch_size, "lanes": self.lanes}
+        self.store = Store(path, arguments, versions, repair=repair)
+        self.batch_size, self.count, self.repair, self.shard = batch_size, request.count, repair, shard
+        self.tree, self.batches = jax.tree.structure(request.shapes), weighted_mean_batches(request.train)
         self.store.clean()
 
     def done(self, parts: Parts) -> set[int]:
@@ -102,61 +95,73 @@ class OnDisk:
         """Write the block."""
         self.store.write(block_name(start, stop), numbered(block))
 
-    def finish(self, compute: Callable) -> Any:
-        """The parameters and what each coordinate does alone, with their structure."""
+    def finish(self, compute: Callable[[], Common]) -> Common:
+        """The parameters and what each coordinate does by itself, with their structure."""
         if self._whole("common"):
             return read_common(self.store, self.store.read("common"), self.tree)
-        plain, centred, alone = compute()
-        trees = [plain, centred, *(alone or ())]  # one after the other, all of the structure of the first
+        plain, centred, singles = compute()
+        trees = [plain, centred, *(singles or ())]  # one after the other, all of the structure of the first
         batches = {} if self.batches is None else {"batches": self.batches}
         self.store.write("common", {**numbered(trees), **_text("one", structure(plain)), **batches})
-        return plain, centred, alone
+        return plain, centred, singles
 
-    def complete(self) -> bool:
-        """Whether all blocks, those of other shards too, are there."""
-        return all(self.store.has(block_name(*part)) for part in parts_of(self.count, self.batch_size, self.lanes))
-
-    def measured(self, every: dict[str, Callable]) -> dict[str, Measured]:
-        """The queries, their coefficients read from the blocks; the rest of them is kept, too."""
-        blocks = [leaves_of(self.store.read(block_name(*p))) for p in parts_of(self.count, self.batch_size, self.lanes)]
-        out = {
-            name: make(c=np.concatenate([b[i] for b in blocks])) for i, (name, make) in enumerate(sorted(every.items()))
+    def source(self, measured: Mapping[str, Callable[..., QueryJets]] | None) -> JetSource:
+        """The jets, read when they are asked for; or the queries, of which all shards have to be there."""
+        parts = parts_of(self.count, self.batch_size, self.lanes)
+        if measured is None:
+            return JetsOnDisk(self.store, parts, self.count, self.tree)
+        if not all(self.store.has(block_name(*part)) for part in parts):
+            return QueriesOnly({}, self.count)
+        blocks = [leaves_of(self.store.read(block_name(*part))) for part in parts]
+        queries = {
+            name: make(c=np.concatenate([block[i] for block in blocks]))
+            for i, (name, make) in enumerate(sorted(measured.items()))
         }
-        if not all([self._whole(query_name(number)) for number in range(len(out))]):
-            write_queries(self.store, out)
-        return out
-
-    def jets(self) -> Any:
-        """Read in parts."""
-        return functools.partial(read_jets, self.store, parts_of(self.count, self.batch_size, self.lanes), self.tree)
+        if not all([self._whole(query_name(number)) for number in range(len(queries))]):
+            write_queries(self.store, queries)
+        return QueriesOnly(queries, self.count)
 
 
-def arguments_of(
-    train: Callable,
-    weights: jax.Array,
-    space: Space,
-    degree: int,
-    count: int,
-    key: int,
-    design: str,
-    additive: bool,
-    centre: np.ndarray | None,
-    queries: dict[str, Callable] | None,
-    shapes: Any,
-) -> dict:
+class JetsOnDisk:
+    """The jets of the parameters, read from a store block by block, and checked.
+
+    Args:
+        store: that holds them.
+        blocks: the directions of each block.
+        num_directions: m.
+        tree: the structure of the parameters; rebuilt from what is stored if not given.
+    """
+
+    queries = None
+
+    def __init__(self, store: Store, blocks: Parts, num_directions: int, tree: Any):
+        self.store, self.blocks, self.num_directions, self.tree = store, blocks, num_directions, tree
+
+    def parts(self) -> Iterator[Any]:
+        """Block after block."""
+        tree = self.tree
+        if tree is None:
+            described = _json(self.store.read("common")["one"])
+            tree = jax.tree.structure(rebuild(described, [0] * len(described["paths"])))
+        for start, stop in self.blocks:
+            yield jax.tree.unflatten(tree, leaves_of(self.store.read(block_name(start, stop))))
+
+
+def arguments_of(request: SketchRequest) -> dict:
     """What the blocks of a sketch depend on, as JSON."""
+    queries, centre = request.queries, request.centre
     return {
-        "train": fingerprint(train, weights),
-        "space": describe(space),
-        "degree": degree,
-        "num_directions": count,
-        "key": key,
-        "design": design,
-        "additive": additive,
+        "train": fingerprint(request.train, request.weights),
+        "space": describe(request.space),
+        "degree": request.degree,
+        "num_directions": request.count,
+        "key": request.key,
+        "design": request.design,
+        "additive": request.additive,
         "centre": None if centre is None else np.asarray(centre, float).tolist(),
-        "dtype": str(weights.dtype),
+        "dtype": str(request.weights.dtype),
         "matmul_precision": matmul_precision(),
-        "queries": None if queries is None else {n: fingerprint(q, shapes) for n, q in sorted(queries.items())},
+        "queries": None if queries is None else {n: fingerprint(q, request.shapes) for n, q in sorted(queries.items())},
     }
 
 
@@ -188,18 +193,8 @@ def leaves_of(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
     return [arrays[name] for name in sorted(arrays) if name.isdigit()]
 
 
-def read_jets(store: Store, parts: Parts, tree: Any) -> Iterator[Any]:
-    """The jets of the parameters, block by block; ``tree`` is their structure, rebuilt if not given."""
-    if tree is None:
-        described = _json(store.read("common")["one"])
-        one = rebuild(described, [0] * len(described["paths"]))
-        tree = jax.tree.structure(one)
-    for start, stop in parts:
-        yield jax.tree.unflatten(tree, leaves_of(store.read(block_name(start, stop))))
-
-
-def read_common(store: Store, arrays: dict[str, np.ndarray], tree: Any) -> tuple[Any, Any, Alone | None]:
-    """The parameters with nothing deleted and at the centre, and what each coordinate does alone."""
+def read_common(store: Store, arrays: dict[str, np.ndarray], tree: Any) -> Common:
+    """The parameters with nothing deleted and at the centre, and what each coordinate does by itself."""
     leaves, described = leaves_of(arrays), _json(arrays["one"])
     count = len(described["paths"])
     if tree is None:
@@ -211,27 +206,27 @@ def read_common(store: Store, arrays: dict[str, np.ndarray], tree: Any) -> tuple
     if not rest:
         return plain, centred, None
     ends, coefficients = rest
-    return plain, centred, Alone(ends, coefficients, leaves[-1])
+    return plain, centred, SingleCoordinates(ends, coefficients, leaves[-1])
 
 
-def write_queries(store: Store, every: dict[str, Measured]) -> None:
+def write_queries(store: Store, queries: dict[str, QueryJets]) -> None:
     """Keep what belongs to queries beside their coefficients."""
-    for number, (_, seen) in enumerate(sorted(every.items())):
-        arrays = {"baseline": seen.baseline, "centre": seen.centre}
-        if seen.alone:
-            arrays |= {f"alone_{field}": value for field, value in seen.alone._asdict().items()}
+    for number, (_, jets) in enumerate(sorted(queries.items())):
+        arrays = {"baseline": jets.baseline, "centre": jets.at_centre}
+        if jets.singles:
+            arrays |= {f"alone_{field}": value for field, value in jets.singles._asdict().items()}
         store.write(query_name(number), arrays)
 
 
-def read_queries(store: Store, names: list[str], parts: Parts) -> dict[str, Measured]:
+def read_queries(store: Store, names: list[str], parts: Parts) -> dict[str, QueryJets]:
     """The queries of a store, by name."""
     blocks = [leaves_of(store.read(block_name(*part))) for part in parts]
     out = {}
     for number, name in enumerate(names):
         arrays = store.read(query_name(number))
-        alone = None
+        singles = None
         if "alone_ends" in arrays:
-            alone = Alone(arrays["alone_ends"], arrays["alone_coefficients"], arrays["alone_positions"])
+            singles = SingleCoordinates(arrays["alone_ends"], arrays["alone_coefficients"], arrays["alone_positions"])
         c = np.concatenate([block[number] for block in blocks])
-        out[name] = Measured(None, arrays["baseline"], arrays["centre"], c[:, 1:], alone)
+        out[name] = QueryJets(None, arrays["baseline"], arrays["centre"], c[:, 1:], singles)
     return out

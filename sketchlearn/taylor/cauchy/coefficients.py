@@ -11,6 +11,7 @@ to which the spectrum ``|c_r| ρ^r`` has fallen at its last orders, and that lev
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,18 +25,9 @@ from sketchlearn.errors import PrecisionWarning, check_count, check_degree
 from sketchlearn.runtime.arrays import is_tracer
 from sketchlearn.taylor.algebra import wide
 from sketchlearn.taylor.cauchy.circle import Circle, compared, relative_errors
-from sketchlearn.taylor.cauchy.points import CHUNK
-from sketchlearn.taylor.cauchy.points import run_circle as _circle
-from sketchlearn.taylor.cauchy.points import runner as _runner
-from sketchlearn.taylor.cauchy.search import Search as _Search
-from sketchlearn.taylor.stand_ins import registered
+from sketchlearn.taylor.cauchy.points import CHUNK, program_at_points, run_circle
+from sketchlearn.taylor.cauchy.search import Search
 from sketchlearn.taylor.transform import check_line
-
-MAX_RADII = 4
-MAX_PROBES = 4
-MAX_TRIALS = 40  # radii that were too large count as well
-SMALL_STEP = 1.12  # between radii, where the scale is known
-PROBE = 0.55  # of a radius that serves all orders: there a first, smaller circle shows the decay
 
 
 class CauchyCoefficients(NamedTuple):
@@ -105,66 +97,46 @@ def cauchy_coefficients(
             'use method="series" there.'
         )
     point, direction, is_complex = check_line(point, direction)
-    if num_points is None:
-        num_points = CHUNK * max(1, math.ceil(1.1 * degree / CHUNK))
-    num_points = check_count("num_points", num_points)
-    if num_points <= degree:
-        raise ValueError(f"num_points must exceed the degree, got {num_points} points for degree {degree}.")
-    fixed = [] if radius is None else [float(rho) for rho in np.ravel(radius)]
-    if not all(np.isfinite(rho) and rho > 0 for rho in fixed):
-        raise ValueError(f"radius must be a positive number, or several, got {radius!r}.")
-    if start is not None and not (np.isfinite(start) and start > 0):
-        raise ValueError(f"start must be a positive radius, got {start!r}.")
+    count = _checked_points(num_points, degree)
+    fixed = _checked_radii(radius, start)
     size = np.sqrt(sum(float(jnp.sum(jnp.abs(d) ** 2)) for d in jax.tree.leaves(direction)))
     if size == 0:
         raise ValueError("direction is zero: along it the function is constant.")
     epsilon = max(float(jnp.finfo(wide(p.dtype)).eps) for p in jax.tree.leaves(point))
     if tolerance is None:
         tolerance = 1e-4 if epsilon > 1e-10 else 1e-12 if degree <= 24 else 1e-9
-
-    try:
-        prepare = _runner(f, registered())
-    except TypeError:  # f cannot be hashed, so nothing can be remembered for the next call
-        prepare = _runner.__wrapped__(f, registered())
-
-    def circle_at(rho: float, count: int) -> Circle:
-        return _circle(prepare, point, direction, rho, count, is_complex)
-
-    circles = [circle for circle in (circle_at(rho, num_points) for rho in fixed) if circle.finite]
-    circles = [compared(circle, circles) for circle in circles]
-    search = _Search(degree, num_points, epsilon, tolerance)
-    rho, count, spent = 1 / size, min(CHUNK, num_points), num_points * len(fixed)
-    if start is not None:
-        rho = float(start) * (PROBE if count < num_points else 1)
-        search.step = SMALL_STEP
-    for _ in range(0 if fixed else MAX_TRIALS):
-        circle = compared(circle_at(rho, count), circles)
-        spent += count
-        search.tried.append((rho, circle.noise / epsilon if circle.usable else np.inf))
-        if circle.usable and count == num_points:
-            circles.append(circle)
-            if len(circles) == MAX_RADII or not (relative_errors(circles, degree) > tolerance).any():
-                break
-        if circle.usable and count < num_points:  # the first, smaller circles only look for the scale
-            enough = search.resolved_by(circle) >= 0.6 * count or len(search.tried) >= MAX_PROBES
-            count = num_points if enough else count
-            rho = search.extrapolate(circle, degree, num_points) if enough else search.extrapolate(circle, count, count)
-            continue
-        wanted = search.after_failure() if not circle.usable else search.after(circle)
-        if wanted is None:
-            if circle.usable or count == num_points:
-                break
-            count = num_points  # between a radius too small to say much and one too large: look with more points
-        rho = wanted or rho
+    circle_at = functools.partial(run_circle, program_at_points(f), point, direction, is_complex=is_complex)
+    if fixed:
+        circles = [circle for circle in (circle_at(rho, count) for rho in fixed) if circle.finite]
+        circles = [compared(circle, circles) for circle in circles]
+        smallest, spent, wall = min(fixed), count * len(fixed), 0.0  # whether larger circles show more is not known
+    else:
+        search = Search(degree, count, epsilon, tolerance)
+        circles = search.run(circle_at, 1 / size, start)
+        smallest, spent = search.tried[-1][0], search.spent
+        wall = min([search.wall(), *(c.radius for c in circles if c.contradicted)])
     if not circles:
         raise ValueError(
             "the function has no finite values near the point along this direction (radii down to "
-            f"{min(fixed or [rho]):.1e} were tried). Does it return finite values at the point itself?"
+            f"{smallest:.1e} were tried). Does it return finite values at the point itself?"
         )
-    wall = min([search.wall(), *(c.radius for c in circles if c.contradicted)])
-    if fixed:
-        wall = 0.0  # nothing was searched: whether larger circles would show more is not known, so warn
     return _collect(circles, degree, is_complex, spent, wall, tolerance)
+
+
+def _checked_points(num_points: int | None, degree: int) -> int:
+    count = CHUNK * max(1, math.ceil(1.1 * degree / CHUNK)) if num_points is None else num_points
+    if check_count("num_points", count) <= degree:
+        raise ValueError(f"num_points must exceed the degree, got {count} points for degree {degree}.")
+    return int(count)
+
+
+def _checked_radii(radius: float | Sequence[float] | None, start: float | None) -> list[float]:
+    fixed = [] if radius is None else [float(rho) for rho in np.ravel(radius)]
+    if not all(np.isfinite(rho) and rho > 0 for rho in fixed):
+        raise ValueError(f"radius must be a positive number, or several, got {radius!r}.")
+    if start is not None and not (np.isfinite(start) and start > 0):
+        raise ValueError(f"start must be a positive radius, got {start!r}.")
+    return fixed
 
 
 def _collect(

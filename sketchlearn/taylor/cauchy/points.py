@@ -16,6 +16,7 @@ from sketchlearn.runtime.workers import lanes, side_by_side
 from sketchlearn.taylor.algebra import Jet, Point, wide
 from sketchlearn.taylor.cauchy.circle import Circle, error_levels
 from sketchlearn.taylor.interpreter import Context
+from sketchlearn.taylor.stand_ins import registered
 from sketchlearn.taylor.transform import evaluate, is_jet
 
 CHUNK = 28  # points of the first circles, which only look for the scale; larger circles have a multiple
@@ -23,8 +24,16 @@ LANE = 14  # points that one program runs at once
 WITNESS = 0.25  # the power of the precision at which, in radii, a further point of every circle lies: it decides ties
 
 
+def program_at_points(f: Callable) -> Callable:
+    """What makes compiled programs of ``f`` at points of a circle; remembered for functions that can be hashed."""
+    try:
+        return _runner(f, registered())
+    except TypeError:
+        return _runner.__wrapped__(f, registered())
+
+
 @functools.lru_cache(maxsize=16)
-def runner(f: Callable, _: Any) -> Callable:
+def _runner(f: Callable, _: Any) -> Callable:
     """Makes compiled programs ``(point, direction, t) -> f(point), parts of f(point + t direction) - f(point)``.
 
     They are remembered for as long as the stand-ins stay the same.

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from sketchlearn.taylor.cauchy.circle import Circle, norms, relative_errors
+from sketchlearn.taylor.cauchy.circle import Circle, compared, norms, relative_errors
+from sketchlearn.taylor.cauchy.points import CHUNK
+
+MAX_RADII = 4
+MAX_PROBES = 4
+MAX_TRIALS = 40  # radii that were too large count as well
+SMALL_STEP = 1.12  # between radii, where the scale is known
+PROBE = 0.55  # of a radius that serves all orders: there a first, smaller circle shows the decay
 
 
 class Search:
@@ -18,6 +27,42 @@ class Search:
         self.degree, self.num_points, self.epsilon, self.tolerance = degree, num_points, epsilon, tolerance
         self.step = 4.0  # the most from a circle that is too large to the next
         self.tried: list[tuple[float, float]] = []  # (radius, noise in units of the precision)
+        self.spent = 0  # points
+
+    def run(self, circle_at: Callable[[float, int], Circle], rho: float, start: float | None) -> list[Circle]:
+        """The circles that serve the coefficients best, at most ``MAX_RADII``.
+
+        Args:
+            circle_at: the circle of a radius and a number of points.
+            rho: where to look first.
+            start: a radius that served a similar direction, or None.
+        """
+        circles: list[Circle] = []
+        count = min(CHUNK, self.num_points)
+        if start is not None:
+            rho = float(start) * (PROBE if count < self.num_points else 1)
+            self.step = SMALL_STEP
+        for _ in range(MAX_TRIALS):
+            circle = compared(circle_at(rho, count), circles)
+            self.spent += count
+            self.tried.append((rho, circle.noise / self.epsilon if circle.usable else np.inf))
+            whole = count == self.num_points
+            if circle.usable and whole:
+                circles.append(circle)
+                if len(circles) == MAX_RADII or not (relative_errors(circles, self.degree) > self.tolerance).any():
+                    break
+            if circle.usable and not whole:  # the first, smaller circles only look for the scale
+                enough = self.resolved_by(circle) >= 0.6 * count or len(self.tried) >= MAX_PROBES
+                count = self.num_points if enough else count
+                rho = self.extrapolate(circle, self.degree if enough else count, count)
+                continue
+            wanted = self.after(circle) if circle.usable else self.after_failure()
+            if wanted is None:
+                if whole:
+                    break
+                count = self.num_points  # between a radius too small to say much and one too large: more points
+            rho = wanted or rho
+        return circles
 
     def wall(self) -> float:
         """The smallest radius at which the function could not be used."""
