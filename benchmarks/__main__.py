@@ -27,11 +27,11 @@ from scipy.stats import spearmanr
 
 import sketchlearn as sl
 from sketchlearn.deletions.directions import directions
-from sketchlearn.execution.blocks import SMALLEST_LANE
+from sketchlearn.execution.blocks import SMALLEST_SHARE
 from sketchlearn.execution.directional import jets_along
 from sketchlearn.experiments.models import name_loss
 from sketchlearn.runtime.paths import directory
-from sketchlearn.runtime.workers import lanes, side_by_side
+from sketchlearn.runtime.workers import num_workers, side_by_side
 from sketchlearn.taylor.algebra import series
 from sketchlearn.taylor.transform import series_coefficients
 
@@ -93,7 +93,7 @@ def one_direction(names, block=128, steps=200):
     """Time of a block of series over that of plain trainings in a batch of the same size, float32."""
     experiment = sl.microgpt.paper_experiment(names, num_steps=steps)
     weights = jnp.asarray(1 - np.random.default_rng(0).random((block, 1000)) * 0.05, jnp.float32)
-    width = lanes(block, SMALLEST_LANE)
+    width = num_workers(block, SMALLEST_SHARE)
     part = block // width
     programs, seconds = {}, {}
 
@@ -292,7 +292,7 @@ def groups(names):
     for kind, options in (
         ("", {}), ("additive, ", {"additive": True}), ("centre, ", {"centre": 0.1}),
         ("additive and centre, ", {"additive": True, "centre": 0.1}), ("orthogonal, ", {"design": "orthogonal"}),
-        ("another seed, ", {"key": 1}),
+        ("another seed, ", {"seed": 1}),
     ):  # fmt: skip
         made = _sketch(f"groups {kind}".rstrip(", "), experiment.train, space, 3, 500, **options)
         every = ("mean", "median_of_means", "least_squares", "kernel", "auto") if not kind else ("mean", "auto")

@@ -116,7 +116,7 @@ def diabetes():
 
 def of_comparison(name):
     """A world of ``sketchlearn compare``."""
-    settings = {**SETTINGS[name][False], "world": name, "key": 0}
+    settings = {**SETTINGS[name][False], "world": name, "seed": 0}
     train, query, _, groups, *_ = WORLDS[name](settings)
     return World(train, query, groups, settings["directions"], settings["degree"])
 
@@ -154,7 +154,7 @@ def cases_of(world: World, folder: Path, count: int = 100) -> dict[str, Case]:
             world.train, space, world.degree, world.directions, progress=False, store=folder / what,
             additive=what in ("examples", "groups"),
         )  # fmt: skip
-        plain = sl.Sketch(space, made.degree, made.key, made.source, made.parameters)
+        plain = sl.Sketch(space, made.degree, made.seed, made.source, made.parameters)
         stack = np.concatenate(list(asked[what].values()))
         ends = np.cumsum([0, *(len(s) for s in asked[what].values())])
         kinds = {label: slice(a, b) for label, a, b in zip(asked[what], ends, ends[1:], strict=False)}

@@ -54,8 +54,8 @@ def check_positive(name: str, value: Any) -> float:
     return float(value)
 
 
-def check_key(key: Any) -> int:
-    """Return ``key`` as an int, or say what a seed has to be."""
-    if check_count("key", key, lowest=0) >= 2**32:  # more bits would be dropped in one precision and not in the other
-        raise ValueError(f"key must be below 2**32, got {key}.")
-    return int(key)
+def check_seed(seed: Any) -> int:
+    """Return ``seed`` as an int, or say what a seed has to be."""
+    if check_count("seed", seed, lowest=0) >= 2**32:  # more bits would be dropped in one precision and not in the other
+        raise ValueError(f"seed must be below 2**32, got {seed}.")
+    return int(seed)

@@ -118,7 +118,7 @@ def compute(experiment: Any, store: str | None = None, progress: bool = True) ->
     units = units_of(experiment.names)
     query = experiment.query(TESTS)
     sketch = sl.sketch(
-        experiment.train, space_of(units, experiment.num_examples), degree=DEGREE, num_directions=DIRECTIONS, key=KEY,
+        experiment.train, space_of(units, experiment.num_examples), degree=DEGREE, num_directions=DIRECTIONS, seed=KEY,
         queries={QUERY: query}, store=store, progress=progress,
     )  # fmt: skip
     value, c = sketch.measure(QUERY)

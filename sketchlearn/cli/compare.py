@@ -42,11 +42,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         # on ridge exact methods agree to ten digits, which only float64 can show
         with jax.enable_x64(world == "ridge"):
             reports[world] = comparison.compare(world, args.quick, args.bank, args.seed, progress=not args.quiet)
-        found = Evaluation(
+        evaluation = Evaluation(
             [{k: float("nan") if v is None else v for k, v in row.items()} for row in reports[world]["rows"]],
             [], reports[world]["plain_seconds"], {},
         )  # fmt: skip
-        say(args, f"\n{world} (RMSE in the unit of the query, prices in plain trainings)\n\n{found.table()}")
+        say(args, f"\n{world} (RMSE in the unit of the query, prices in plain trainings)\n\n{evaluation.table()}")
         for name, where in reports[world]["crossover"].items():
             from_, errs = where["cheaper_from_queries"], ", ".join(where["errs_less_on"])
             more = "never costs less" if from_ is None else f"costs less from {from_:.0f} queries on"

@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         circle = cauchy_coefficients(curve, 0.3, 1.0, degree=8).coefficients
         gap = float(jnp.max(jnp.abs(series - circle)))
     linear = sketch(lambda w: w @ jnp.arange(4.0), Examples(4), degree=1, num_directions=64, progress=False)
-    found = linear.predict(lambda y: y, [3], estimator="mean")
-    off = abs(float(found.change) + 3) / float(found.standard_error)
+    prediction = linear.predict(lambda y: y, [3], estimator="mean")
+    off = abs(float(prediction.change) + 3) / float(prediction.standard_error)
     rows = np.zeros((40_000, 3), np.float32)
     rows[:, 0] = np.arange(len(rows))
     products = _product_errors()
@@ -83,8 +83,8 @@ def _product_errors() -> dict[str, float]:
     a, b = stream("precision check", 0).normal(size=(2, 256, 256)).astype(np.float32)
     exact = a.astype(np.float64) @ b.astype(np.float64)
 
-    def error(found: Any) -> float:
-        return float(np.linalg.norm(np.asarray(found, np.float64) - exact) / np.linalg.norm(exact))
+    def error(product: Any) -> float:
+        return float(np.linalg.norm(np.asarray(product, np.float64) - exact) / np.linalg.norm(exact))
 
     with jax.default_matmul_precision(None):
         plain = error(jax.jit(jnp.matmul)(a, b))

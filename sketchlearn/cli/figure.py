@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 "log2_norms": np.log2(np.maximum(profile.norms, 1e-300)),
                 "relative_errors": profile.errors / np.maximum(profile.norms, 1e-300),
                 "radius": profile.radius if np.isfinite(profile.radius) else None,  # JSON has no NaN or infinity
-                "settings": {"degree": degree, "num_directions": m, "key": args.seed, "query": args.query},
+                "settings": {"degree": degree, "num_directions": m, "seed": args.seed, "query": args.query},
             }
             ax = draw_stability(profile)
             largest = report["relative_errors"].max()

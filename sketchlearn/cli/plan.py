@@ -40,20 +40,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         deleted = experiment.containing(args.delete)
         if not len(deleted):
             raise ValueError(f"none of the {args.examples} training names contains {args.delete!r}.")
-    found = plan(
+    planned = plan(
         experiment.train, Examples(args.examples), experiment.query(args.query), deleted, args.degree,
         args.directions, args.pilot, args.seed, args.seconds, args.tolerance, progress=not args.quiet,
     )  # fmt: skip
-    say(args, str(found))
+    say(args, str(planned))
     report = {
-        "rows": [row._asdict() for row in found.rows],
-        "recommended": None if found.recommended is None else found.recommended._asdict(),
-        "rule": found.rule,
-        "advice": found.advice,
-        "warnings": found.warnings,
-        "change": found.change,
-        "training_seconds": found.training_seconds,
-        "costs": [cost._asdict() for cost in found.costs],
+        "rows": [row._asdict() for row in planned.rows],
+        "recommended": None if planned.recommended is None else planned.recommended._asdict(),
+        "rule": planned.rule,
+        "advice": planned.advice,
+        "warnings": planned.warnings,
+        "change": planned.change,
+        "training_seconds": planned.training_seconds,
+        "costs": [cost._asdict() for cost in planned.costs],
     }
-    save(args, "plan", found.plot().figure, report)
+    save(args, "plan", planned.plot().figure, report)
     return report

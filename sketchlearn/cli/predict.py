@@ -49,24 +49,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     else:
         query = program.experiment.query(args.query)
     delete = asked(args.delete, program, made.space)
-    found = made.predict(query, delete, args.estimator)
+    prediction = made.predict(query, delete, args.estimator)
     deleted = np.flatnonzero(made.space.embed(made.space.locate(delete)))
-    low, high = found.interval()
+    low, high = prediction.interval()
     if not args.json:
         print(f"{len(deleted)} of {program.num_examples} examples deleted; 95% intervals")
         labels = (
-            args.query if np.ndim(found.value) and program.experiment else [f"{i}" for i in range(np.size(found.value))]
+            args.query
+            if np.ndim(prediction.value) and program.experiment
+            else [f"{i}" for i in range(np.size(prediction.value))]
         )
         for name, before, value, a, b in zip(
-            labels, *(np.ravel(v) for v in (found.baseline, found.value, low, high)), strict=True
+            labels, *(np.ravel(v) for v in (prediction.baseline, prediction.value, low, high)), strict=True
         ):
             print(f"{name:12s} now {before:8.4f}   predicted {value:8.4f}   {a:8.4f} .. {b:.4f}")
-        for text in found.warnings:
+        for text in prediction.warnings:
             print(f"note: {text}")
     return {
-        "deleted": deleted, "baseline": found.baseline, "value": found.value, "interval": [_known(low), _known(high)],
-        "terms": found.terms, "standard_errors": _known(found.standard_errors), "orders_used": found.orders_used,
-        "shrunk_change": found.shrunk_change, "warnings": found.warnings,
+        "deleted": deleted, "baseline": prediction.baseline, "value": prediction.value,
+        "interval": [_known(low), _known(high)], "terms": prediction.terms,
+        "standard_errors": _known(prediction.standard_errors), "orders_used": prediction.orders_used,
+        "shrunk_change": prediction.shrunk_change, "warnings": prediction.warnings,
     }  # fmt: skip
 
 

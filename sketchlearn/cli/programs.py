@@ -47,12 +47,12 @@ def function_named(text: str) -> Callable:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found = importlib.import_module(module)
+        imported = importlib.import_module(module)
     except ImportError as error:
         raise ValueError(f"{module} cannot be imported ({error}).") from error
-    if not callable(getattr(found, name, None)):
+    if not callable(getattr(imported, name, None)):
         raise ValueError(f"{module} has no function {name!r}.")
-    return getattr(found, name)
+    return getattr(imported, name)
 
 
 def asked(text: str, run: Run, space: Space) -> Any:
@@ -86,7 +86,7 @@ def _positions(text: str, run: Run) -> np.ndarray:
         return np.unique(np.concatenate([np.arange(ends[0], ends[-1] + 1) for ends in ranges]))
     if run.experiment is None:
         raise ValueError(f"--delete takes positions such as 3,8,20-29 for your own program, got {text!r}.")
-    found = run.experiment.containing(text)
-    if not len(found):
+    chosen = run.experiment.containing(text)
+    if not len(chosen):
         raise ValueError(f"none of the {run.num_examples} training names contains {text!r}.")
-    return found
+    return chosen

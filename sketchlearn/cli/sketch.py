@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _shard(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found:
+    matched = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not matched:
         raise ValueError(f"--shard is i/N, for instance 0/4, got {text!r}.")
-    return int(found[1]), int(found[2])
+    return int(matched[1]), int(matched[2])

@@ -33,9 +33,9 @@ def centre_of(space: Space, centre: Any) -> np.ndarray | None:
     fractions = np.asarray(centre, float)
     if fractions.ndim == 1 and not fractions.any():
         return None
-    found = coordinates_of_fractions(space, fractions)
-    if found.ndim != 1 or (found < 0).any() or (found >= 1).any():
+    coordinates = coordinates_of_fractions(space, fractions)
+    if coordinates.ndim != 1 or (coordinates < 0).any() or (coordinates >= 1).any():
         raise ValueError(
             "a centre is one vector of fractions, at least 0 and below 1 (at 1 an example would have no weight left)."
         )
-    return found
+    return coordinates

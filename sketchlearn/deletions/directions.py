@@ -16,17 +16,17 @@ LARGEST_BASIS = 4096  # of orthogonal directions: drawing one takes the cube of 
 
 
 def directions(
-    key: int, indices: Any, dim: int, dtype: Any = None, design: str = "independent"
+    seed: int, indices: Any, dim: int, dtype: Any = None, design: str = "independent"
 ) -> tuple[jax.Array, jax.Array]:
     """Real and imaginary parts of the directions with the given numbers.
 
     ``ψ = g / |g|`` with ``g`` a standard complex Gaussian in C^q. Direction number i
-    depends on ``key``, ``i`` and ``dim`` alone, not on how many are drawn together; it is
+    depends on ``seed``, ``i`` and ``dim`` alone, not on how many are drawn together; it is
     drawn in float32, so it is the same direction in every precision, up to the rounding of
     ``|g|``. (Fused into a larger compiled program it is the same to the roundings of float32 only.)
 
     Args:
-        key: a whole number, the seed.
+        seed: a whole number.
         indices: numbers of the directions, shape (B,).
         dim: q.
         dtype: of the parts; the default float if not given.
@@ -44,9 +44,9 @@ def directions(
     """
     dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
     if design == "independent":
-        return _draw(jax_key("directions", key), jnp.asarray(indices), dim, dtype)
+        return _draw(jax_key("directions", seed), jnp.asarray(indices), dim, dtype)
     block, column = np.divmod(np.asarray(indices), dim)
-    psi = np.stack([_unitary(key, int(b), dim)[:, j] for b, j in zip(block, column, strict=True)])
+    psi = np.stack([_unitary(seed, int(b), dim)[:, j] for b, j in zip(block, column, strict=True)])
     return jnp.asarray(psi.real, dtype), jnp.asarray(psi.imag, dtype)
 
 
@@ -63,10 +63,10 @@ def check_design(design: str, dim: int) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def _unitary(key: int, block: int, dim: int) -> np.ndarray:
+def _unitary(seed: int, block: int, dim: int) -> np.ndarray:
     """A unitary matrix (q, q) drawn uniformly (Haar measure) from its own seed."""
-    seed = jax.random.fold_in(jax_key("orthogonal directions", key), block)
-    g = np.asarray(jax.random.normal(seed, (2, dim, dim), jnp.float32), np.float64)
+    own = jax.random.fold_in(jax_key("orthogonal directions", seed), block)
+    g = np.asarray(jax.random.normal(own, (2, dim, dim), jnp.float32), np.float64)
     q, r = np.linalg.qr(g[0] + 1j * g[1])
     phases = np.diagonal(r) / np.abs(np.diagonal(r))
     return q * phases

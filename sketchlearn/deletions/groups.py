@@ -100,14 +100,14 @@ class Groups:
             over_examples = self.locate_vectors(vector)
             if np.array_equal(over_examples, named):
                 return named
-            found = f"weights down the groups {[self.names[g] for g in np.flatnonzero(over_examples)][:10]}"
+            reading = f"weights down the groups {[self.names[g] for g in np.flatnonzero(over_examples)][:10]}"
         except ValueError as error:
-            found = f"is an error ({error})"
+            reading = f"is an error ({error})"
         names, dtype = [self.names[g] for g in np.flatnonzero(named)][:10], "float" if self._kind == TRUTH else "bool"
         raise ValueError(
             f"the deletion can be read in two ways. As names it deletes the groups {names}: write "
             f"np.isin(labels, {names}).astype({dtype}). As a mask or a vector over the {self.num_examples} examples it "
-            f"{found}: write it as an array of dtype {dtype}, or call the groups by text."
+            f"{reading}: write it as an array of dtype {dtype}, or call the groups by text."
         )
 
     def _find(self, value: Any) -> int | None:

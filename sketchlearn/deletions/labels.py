@@ -19,9 +19,9 @@ def plain(value: Any) -> Any:
         value = np.asarray(value)[()]
     if isinstance(value, np.datetime64):
         coarse = value if np.datetime_data(value)[0] in "YMWD" else value.astype("datetime64[us]")
-        found = coarse.astype("datetime64[D]").tolist() if coarse is value else coarse.tolist()
+        value_of_day = coarse.astype("datetime64[D]").tolist() if coarse is value else coarse.tolist()
         # Python has no finer times than microseconds, and no years above 9999
-        return found if isinstance(found, datetime.date) and coarse == value else value
+        return value_of_day if isinstance(value_of_day, datetime.date) and coarse == value else value
     return value.item() if isinstance(value, np.generic) and value.dtype.kind in "biufUS" else value
 
 
@@ -64,19 +64,19 @@ def grouped(labels: Any) -> tuple[list[Any], np.ndarray, str]:
             "the groups."
         )
     if listed and not any(isinstance(v, (list, range, np.ndarray, jax.Array)) and np.ndim(v) for v in labels):
-        found = np.empty(len(labels), object)  # as they are: NumPy would turn 1 and "1" into the same text
-        found[:] = labels
+        array = np.empty(len(labels), object)  # as they are: NumPy would turn 1 and "1" into the same text
+        array[:] = labels
     else:
         try:
-            found = np.asarray(labels)
+            array = np.asarray(labels)
         except ValueError as error:
             raise ValueError(f"labels must be a list with the group of every example ({error}).") from error
-    if found.ndim != 1 or not len(found):
-        raise ValueError(f"labels must be a list with the group of every example, got shape {found.shape}.")
-    if found.dtype.kind in "biuU":
-        names, membership = np.unique(found, return_inverse=True)
-        return names.tolist(), membership, {"b": TRUTH, "U": TEXT}.get(found.dtype.kind, WHOLE)
-    return _by_value([plain(v) for v in found])
+    if array.ndim != 1 or not len(array):
+        raise ValueError(f"labels must be a list with the group of every example, got shape {array.shape}.")
+    if array.dtype.kind in "biuU":
+        names, membership = np.unique(array, return_inverse=True)
+        return names.tolist(), membership, {"b": TRUTH, "U": TEXT}.get(array.dtype.kind, WHOLE)
+    return _by_value([plain(v) for v in array])
 
 
 def _by_value(values: list[Any]) -> tuple[list[Any], np.ndarray, str]:

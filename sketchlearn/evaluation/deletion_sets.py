@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from sketchlearn.errors import check_count, check_key
+from sketchlearn.errors import check_count, check_seed
 from sketchlearn.runtime.seeds import stream
 
 
-def random_deletions(num_examples: int, fraction: float, count: int, key: int = 0) -> np.ndarray:
+def random_deletions(num_examples: int, fraction: float, count: int, seed: int = 0) -> np.ndarray:
     """Random subsets of one size, at least one example: (count, n) booleans.
 
     Args:
         num_examples: n.
         fraction: of the examples that are deleted.
         count: how many subsets.
-        key: seed.
+        seed: seed.
 
     Example:
         >>> random_deletions(10, 0.3, 2).sum(1).tolist()
@@ -25,7 +25,7 @@ def random_deletions(num_examples: int, fraction: float, count: int, key: int = 
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, got {fraction!r}.")
     size = max(round(fraction * n), 1)
-    rng = stream("test deletions", check_key(key), size)
+    rng = stream("test deletions", check_seed(seed), size)
     out = np.zeros((check_count("count", count), n), bool)
     for row in out:
         row[rng.choice(n, size, replace=False)] = True

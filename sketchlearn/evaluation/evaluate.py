@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sketchlearn.errors import check_count, check_key
+from sketchlearn.errors import check_count, check_seed
 from sketchlearn.evaluation.result import Evaluation
 from sketchlearn.evaluation.scores import score
 from sketchlearn.execution.progress import track
@@ -31,7 +31,7 @@ def evaluate(
     only: Mapping[str, Sequence[str]] | None = None,
     level: float = 0.95,
     resamples: int = 1000,
-    key: int = 0,
+    seed: int = 0,
     progress: bool = False,
 ) -> Evaluation:
     """Compare predictions with retraining, in the unit of the query, and price them in plain trainings.
@@ -50,7 +50,7 @@ def evaluate(
         only: method -> the sets it can be asked for, where these are not all.
         level: of the intervals, of coverage and bootstrap.
         resamples: of the bootstrap.
-        key: its seed.
+        seed: its seed.
         progress: show a progress bar.
 
     Returns:
@@ -68,7 +68,7 @@ def evaluate(
     Source: the linear datamodelling score is of Park et al., "TRAK" (2023), arXiv:2303.14186.
     """
     _check(methods, bank, query, deletions, level, resamples)
-    only, rng = only or {}, stream("bootstrap", check_key(key))
+    only, rng = only or {}, stream("bootstrap", check_seed(seed))
     unknown = [n for n in only if n not in methods] + [d for sets in only.values() for d in sets if d not in deletions]
     if unknown:
         raise ValueError(f"`only` names {unknown}, which are neither methods nor sets of deletions.")

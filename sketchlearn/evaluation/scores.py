@@ -8,13 +8,13 @@ import numpy as np
 
 
 def score(
-    guess: np.ndarray, truth: np.ndarray, answer: Any, level: float, resamples: int, rng: np.random.Generator
+    guess: np.ndarray, truth: np.ndarray, prediction: Any, level: float, resamples: int, rng: np.random.Generator
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
     """The scores of guesses (B, Q) against the truth, of all queries together and of each."""
-    low, high = (end.reshape(truth.shape) - answer.baseline.reshape(-1) for end in answer.interval(level))
+    low, high = (end.reshape(truth.shape) - prediction.baseline.reshape(-1) for end in prediction.interval(level))
     known = np.isfinite(low).all() and np.isfinite(high).all()
     # a zero-width interval is met by a value that was rounded twice
-    slack = 1e-5 * (np.abs(truth) + np.abs(answer.baseline.reshape(-1)))
+    slack = 1e-5 * (np.abs(truth) + np.abs(prediction.baseline.reshape(-1)))
     scores = spearman(guess, truth)
     draws = rng.integers(0, len(truth), (resamples, len(truth)))
     again = [mean_of_finite(spearman(guess[d], truth[d])) for d in draws] if len(truth) > 2 else [np.nan]

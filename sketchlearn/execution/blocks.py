@@ -11,10 +11,10 @@ import numpy as np
 
 from sketchlearn.execution.progress import track
 from sketchlearn.runtime.precision import jit
-from sketchlearn.runtime.workers import lanes, side_by_side
+from sketchlearn.runtime.workers import num_workers, side_by_side
 
 LARGEST_BLOCK = 128  # larger blocks were not faster on a CPU
-SMALLEST_LANE = 32  # below, each operation is too small to be fast
+SMALLEST_SHARE = 32  # below, each operation is too small to be fast
 
 
 def blocks(count: int, largest: int) -> Iterator[tuple[int, int]]:
@@ -25,8 +25,8 @@ def blocks(count: int, largest: int) -> Iterator[tuple[int, int]]:
 
 
 def parts_of(count: int, batch_size: int, width: int | None = None) -> list[tuple[int, int]]:
-    """The blocks of a long axis that are run one by one, ``batch_size`` rows at once in all lanes together."""
-    return list(blocks(count, math.ceil(batch_size / (width or lanes(batch_size, SMALLEST_LANE)))))
+    """The blocks of a long axis that are run one by one, ``batch_size`` rows at once in all workers together."""
+    return list(blocks(count, math.ceil(batch_size / (width or num_workers(batch_size, SMALLEST_SHARE)))))
 
 
 def in_blocks(
@@ -52,8 +52,8 @@ def in_blocks(
         title, unit: of the progress bar.
         progress: show it.
         skip: where blocks start that need not be run.
-        width: lanes to cut ``batch_size`` for, by default as many as this machine has.
-        abreast: blocks run at once, by default as many as this machine has lanes.
+        width: workers to cut ``batch_size`` for, by default as many as this machine has.
+        abreast: blocks run at once, by default as many as this machine has workers.
 
     Yields:
         ``start, stop, program(*draw(start, size))``, in order.
@@ -63,17 +63,17 @@ def in_blocks(
     parts = [part for part in every if part[0] not in skip]
     if not parts:
         return
-    compiled = jit(program).lower(*draw(0, size)).compile()  # before the lanes, which would each compile it
-    abreast = lanes(batch_size, SMALLEST_LANE) if abreast is None else abreast
+    compiled = jit(program).lower(*draw(0, size)).compile()  # before the workers, which would each compile it
+    abreast = num_workers(batch_size, SMALLEST_SHARE) if abreast is None else abreast
     done = zip(parts, side_by_side(compiled, (draw(start, size) for start, _ in parts), abreast), strict=True)
     for (start, stop), out in track(done, title, unit, scale=size, total=sum(b - a for a, b in parts), show=progress):
         yield start, stop, out
 
 
-def collect(found: Iterator[tuple[int, int, Any]], count: int, check: Callable) -> Any:
+def collect(blocks_of: Iterator[tuple[int, int, Any]], count: int, check: Callable) -> Any:
     """The blocks of a pytree (size, ...) put together to (count, ...), each checked by ``check(block, start)``."""
     whole: Any = None
-    for start, stop, block in found:
+    for start, stop, block in blocks_of:
         block = cut(block, stop - start)
         check(block, start)
         whole = filled(whole, block, start, count)

@@ -59,7 +59,7 @@ def compare(
     world: str,
     quick: bool = False,
     bank: Path | None = None,
-    key: int = 0,
+    seed: int = 0,
     only: Sequence[str] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def compare(
         world: ``"ridge"``, ``"digits"`` or ``"microgpt"``.
         quick: a tiny run, to see that it works; its figures say nothing about real sizes.
         bank: folder of retrainings, so that an interrupted run goes on; in memory if not given.
-        key: seed of deletions, directions and subsets.
+        seed: seed of deletions, directions and subsets.
         only: names of the methods to run; all of them if not given.
         progress: show progress bars.
 
@@ -85,7 +85,7 @@ def compare(
     """
     if world not in SETTINGS:
         raise ValueError(f"world must be one of {sorted(SETTINGS)}, got {world!r}.")
-    settings = {**SETTINGS[world][bool(quick)], "world": world, "key": key, "dtype": str(jnp.result_type(float))}
+    settings = {**SETTINGS[world][bool(quick)], "world": world, "seed": seed, "dtype": str(jnp.result_type(float))}
     folder = None if bank is None else as_path("bank", bank) / f"{world}-{settings['dtype']}{'-quick' if quick else ''}"
     asked = ("directions", "degree", "count", "subsets", "queries")  # these do not change the training program
     training = {k: v for k, v in settings.items() if k not in asked}
@@ -96,33 +96,33 @@ def compare(
     deletions: dict[str, Any] = {}
     for fraction in FRACTIONS:
         if round(fraction * n) >= 1:  # one example at least
-            deletions[f"random {fraction:.1%}"] = random_deletions(n, fraction, s["count"], key)
-    deletions.update(_structured(program.groups, s["count"], key))
+            deletions[f"random {fraction:.1%}"] = random_deletions(n, fraction, s["count"], seed)
+    deletions.update(_structured(program.groups, s["count"], seed))
     structured = [label for label in deletions if label.startswith("structured")]
 
-    methods = _methods(settings, program, truth, key, progress)
+    methods = _methods(settings, program, truth, seed, progress)
     if only is not None:
         unknown = sorted(set(only) - set(methods))
         if unknown:
             raise ValueError(f"there is no method {unknown[0]!r} on {world}; the methods are {sorted(methods)}.")
         methods = {name: methods[name] for name in only}
     can: dict[str, list[str]] = {name: structured for name in methods if "groups" in name}
-    found = evaluate(methods, truth, program.query, deletions, program.names, can, key=key, progress=progress)
+    evaluation = evaluate(methods, truth, program.query, deletions, program.names, can, seed=seed, progress=progress)
     noise = None
     if program.reseeded is not None:
         changes = seed_noise(program.reseeded, [1, 2, 3, 4], program.query, deletions["random 10.0%"][:4], n)
         noise = float(changes.std(0, ddof=1).mean())
     return {
         "settings": settings,
-        **found.to_dict(),
+        **evaluation.to_dict(),
         "seed_noise": {"random 10.0%": noise},
         "crossover": {
-            name: crossover(found, name, "metagradient")
+            name: crossover(evaluation, name, "metagradient")
             for name in SKETCHES
             if name in methods and "metagradient" in methods
         },
         "over_sums": {
-            name: rmse_ratios(found, name, "sums over groups")
+            name: rmse_ratios(evaluation, name, "sums over groups")
             for name in SKETCHES
             if name in methods and "sums over groups" in methods
         },
@@ -143,13 +143,13 @@ class World(NamedTuple):
 
 
 def _methods(
-    s: dict[str, Any], program: World, truth: RetrainBank, key: int, progress: bool
+    s: dict[str, Any], program: World, truth: RetrainBank, seed: int, progress: bool
 ) -> dict[str, Callable | RetrainBank]:
     """Every method by name, as a function that makes it."""
     train, problem, groups = program.train, program.problem, program.groups
     n, space = s["examples"], truth.space
     made = functools.partial(
-        sketch, train, degree=s["degree"], num_directions=s["directions"], key=key, progress=progress
+        sketch, train, degree=s["degree"], num_directions=s["directions"], seed=seed, progress=progress
     )
     dims = min(256, n // 2, problem.flat.size)
     methods: dict[str, Callable | RetrainBank] = {
@@ -162,9 +162,9 @@ def _methods(
         "leave-one-out sums": lambda: baselines.CoordinateSums(_fresh(truth)),
         "sums over groups": lambda: baselines.CoordinateSums(_fresh(truth, groups)),
         "sums over groups and pairs": lambda: baselines.CoordinateSums(_fresh(truth, groups), order=2),
-        "datamodels": lambda: baselines.DatamodelRegression(_fresh(truth), s["subsets"], 0.1, key=key),
+        "datamodels": lambda: baselines.DatamodelRegression(_fresh(truth), s["subsets"], 0.1, seed=seed),
         "TracIn": lambda: baselines.TracIn(problem, space),
-        "projected gradients": lambda: baselines.ProjectedGradients(problem, space, dims, 1e-3 * n, key),
+        "projected gradients": lambda: baselines.ProjectedGradients(problem, space, dims, 1e-3 * n, seed),
         "influence (Gauss-Newton)": lambda: baselines.Influence(problem, space, "gauss_newton", 1e-3 * n, 1e-3, 50),
     }
     if not problem.checkpoints:
@@ -190,15 +190,15 @@ def stored() -> dict[str, Any]:
     return json.loads(text)
 
 
-def crossover(found: Evaluation, a: str, b: str) -> dict[str, Any]:
+def crossover(evaluation: Evaluation, a: str, b: str) -> dict[str, Any]:
     """From how many queries on method a costs less than b, and on which deletions it errs less.
 
     ``queries = (precomputation_a - precomputation_b) / (per_query_b - per_query_a)``; None if never.
     """
-    one, other = (next(r for r in found.rows if r["method"] == m) for m in (a, b))
+    one, other = (next(r for r in evaluation.rows if r["method"] == m) for m in (a, b))
     gain = other["per_query"] - one["per_query"]
     queries = (one["precomputation"] - other["precomputation"]) / gain if gain > 0 else None
-    ratios = rmse_ratios(found, a, b)
+    ratios = rmse_ratios(evaluation, a, b)
     return {
         "cheaper_from_queries": queries,
         "rmse_ratio": ratios,
@@ -206,9 +206,9 @@ def crossover(found: Evaluation, a: str, b: str) -> dict[str, Any]:
     }
 
 
-def rmse_ratios(found: Evaluation, a: str, b: str) -> dict[str, float | None]:
+def rmse_ratios(evaluation: Evaluation, a: str, b: str) -> dict[str, float | None]:
     """The RMSE of method a over that of b, by set of deletions that both were asked for; None over an exact b."""
-    rows = {(r["method"], r["deletions"]): r["rmse"] for r in found.rows}
+    rows = {(r["method"], r["deletions"]): r["rmse"] for r in evaluation.rows}
     both = [(d, rows[a, d], rows[b, d]) for m, d in rows if m == a and (b, d) in rows]
     return {d: x / y if y else None for d, x, y in both}
 
@@ -218,12 +218,12 @@ def _fresh(bank: RetrainBank, space: Space | None = None) -> RetrainBank:
     return RetrainBank(None, bank.train, {}, space or bank.space, bank.batch_size, bank.dtype)
 
 
-def _structured(groups: Groups, count: int, key: int) -> dict[str, Any]:
+def _structured(groups: Groups, count: int, seed: int) -> dict[str, Any]:
     """Unions of whole groups, in three ranges of size: random ones that fall into the range."""
     size = np.bincount(groups.membership) / groups.num_examples
     out: dict[str, Any] = {}
     for which, (low, high) in enumerate(((0.0, 0.05), (0.05, 0.3), (0.3, 0.5))):
-        rng = stream("structured test deletions", key, which)
+        rng = stream("structured test deletions", seed, which)
         chosen: dict[bytes, Any] = {}
         for _ in range(40_000):
             z = np.isin(np.arange(groups.dim), rng.choice(groups.dim, rng.integers(1, groups.dim), replace=False))
@@ -238,7 +238,7 @@ def _structured(groups: Groups, count: int, key: int) -> dict[str, Any]:
 
 def _ridge(s: dict[str, Any]) -> tuple:
     """Ridge regression on clusters of inputs; the query is the squared error at new points."""
-    rng, n, p = stream("world data", s["key"]), s["examples"], s["features"]
+    rng, n, p = stream("world data", s["seed"]), s["examples"], s["features"]
     labels = np.sort(rng.integers(0, 10, n))
     x = rng.normal(size=(n, p)) + rng.normal(size=(10, p))[labels]
     y = x @ rng.normal(size=p) + rng.normal(size=10)[labels] + 0.3 * rng.normal(size=n)

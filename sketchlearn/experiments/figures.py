@@ -55,7 +55,7 @@ def stability_figure(
     experiment: Experiment,
     degree: int = 100,
     num_directions: int = 12,
-    key: int = 0,
+    seed: int = 0,
     query: str = "max",
     progress: bool = True,
     circles: Sequence[float] | None = None,
@@ -63,7 +63,7 @@ def stability_figure(
     """Figure 1: the norm of every Taylor order of the trained model's loss."""
     loss = experiment.query(query)
     return stability_profile(
-        experiment.train, loss, degree, num_directions, key=key, progress=progress, circles=circles
+        experiment.train, loss, degree, num_directions, seed=seed, progress=progress, circles=circles
     )
 
 
@@ -75,8 +75,8 @@ def retrain_along(
     x[deleted] = 1
     loss = experiment.query(query)
     weights = 1 - np.outer(fractions, x)
-    found = retrain(experiment.train, weights, loss, batch_size=len(weights), dtype=experiment.dtype)
-    return np.asarray(found, np.float64)
+    losses = retrain(experiment.train, weights, loss, batch_size=len(weights), dtype=experiment.dtype)
+    return np.asarray(losses, np.float64)
 
 
 def taylor_figure(experiment: Experiment, degree: int = 6, query: str = "max", retrainings: int = 11) -> Curve:
@@ -85,12 +85,12 @@ def taylor_figure(experiment: Experiment, degree: int = 6, query: str = "max", r
     D is the set of names with an x.
     """
     deleted, loss = _names_with_an_x(experiment), experiment.query(query)
-    along = np.zeros(experiment.num_examples)
-    along[deleted] = -1  # the weights are 1 - s x
+    direction = np.zeros(experiment.num_examples)
+    direction[deleted] = -1  # the weights are 1 - s x
 
     def coefficients(weights: Any) -> Any:
         return taylor_coefficients(
-            lambda w: loss(experiment.train(w)), weights, jnp.asarray(along, experiment.dtype), degree
+            lambda w: loss(experiment.train(w)), weights, jnp.asarray(direction, experiment.dtype), degree
         )
 
     c = np.asarray(jit(coefficients)(jnp.ones(experiment.num_examples, experiment.dtype)), np.float64)
@@ -105,7 +105,7 @@ def sketch_figure(
     experiment: Experiment,
     degree: int = 3,
     num_directions: int = 500,
-    key: int = 0,
+    seed: int = 0,
     query: str = "max",
     estimators: Sequence[str] = ("mean",),
     retrainings: int = 11,
@@ -117,7 +117,7 @@ def sketch_figure(
     """
     deleted, loss = _names_with_an_x(experiment), experiment.query(query)
     made = sketch(
-        experiment.train, Examples(experiment.num_examples), degree, num_directions, key,
+        experiment.train, Examples(experiment.num_examples), degree, num_directions, seed,
         dtype=experiment.dtype, progress=progress,
     )  # fmt: skip
     s, at = np.linspace(0, 1, 101), np.linspace(0, 1, retrainings)
@@ -126,19 +126,21 @@ def sketch_figure(
     truth = retrain_along(experiment, query, deleted, at)
     curves = []
     for estimator in estimators:
-        found = made.predict(loss, np.outer(s[1:], x), estimator=estimator)
-        used = found.terms * found.orders_used
-        partial = float(found.baseline) + np.cumsum(np.concatenate([np.zeros((len(used), 1)), used], 1), 1)
-        partial[:, -1] = found.value  # a median of sums is not the sum of the medians; and what fits say of lost orders
-        predictions = np.concatenate([np.full((1, degree + 1), float(found.baseline)), partial]).T
+        prediction = made.predict(loss, np.outer(s[1:], x), estimator=estimator)
+        used = prediction.terms * prediction.orders_used
+        partial = float(prediction.baseline) + np.cumsum(np.concatenate([np.zeros((len(used), 1)), used], 1), 1)
+        partial[:, -1] = (
+            prediction.value
+        )  # a median of sums is not the sum of the medians; and what fits say of lost orders
+        predictions = np.concatenate([np.full((1, degree + 1), float(prediction.baseline)), partial]).T
         settings = {
             "degree": degree,
             "num_directions": num_directions,
-            "key": key,
+            "seed": seed,
             "estimator": estimator,
             "retrainings": retrainings,
             "dtype": str(experiment.dtype),
         }
-        deviation = np.concatenate([[0.0], found.standard_error])
-        curves.append(Curve(query, len(deleted), found.terms[-1], s, predictions, deviation, at, truth, settings))
+        deviation = np.concatenate([[0.0], prediction.standard_error])
+        curves.append(Curve(query, len(deleted), prediction.terms[-1], s, predictions, deviation, at, truth, settings))
     return curves

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from sketchlearn.errors import check_count, check_key
+from sketchlearn.errors import check_count, check_seed
 from sketchlearn.experiments.datasets import load_names
 from sketchlearn.experiments.models import BLOCK, PARAMETER_ORDER, MicroGPT, name_loss
 from sketchlearn.runtime.arrays import check_dtype
@@ -264,7 +264,7 @@ def reseeded(experiment: Experiment, seed: int) -> Experiment:
         >>> other.names == experiment.names, bool((other.initial["wte"] == experiment.initial["wte"]).any())
         (True, False)
     """
-    rng = np.random.default_rng(check_key(seed))
+    rng = np.random.default_rng(check_seed(seed))
     initial = {k: jnp.asarray(rng.normal(0, 0.08, v.shape), v.dtype) for k, v in experiment.initial.items()}
     return dataclasses.replace(experiment, initial=initial)
 

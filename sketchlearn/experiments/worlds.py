@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sketchlearn.deletions.reading import deletion_vectors
-from sketchlearn.errors import check_count, check_key
+from sketchlearn.errors import check_count, check_seed
 from sketchlearn.runtime.precision import in_full_precision
 from sketchlearn.training.objective import Problem
 
@@ -204,7 +204,7 @@ class PolynomialLearner:
         num_examples: n.
         degree: the highest power.
         num_parameters: p.
-        key: seed of the random vectors.
+        seed: seed of the random vectors.
 
     Example:
         >>> import jax.numpy as jnp, sketchlearn as sl
@@ -216,13 +216,13 @@ class PolynomialLearner:
     num_examples: int
     degree: int = 2
     num_parameters: int = 3
-    key: int = 0
+    seed: int = 0
 
     @in_full_precision
     def terms(self, x: Any) -> Any:
         """(degree + 1, p), the terms of every order at a deletion vector ``x = 1 - w``."""
         n, k = check_count("num_examples", self.num_examples), check_count("degree", self.degree)
-        rng = np.random.default_rng(check_key(self.key))
+        rng = np.random.default_rng(check_seed(self.seed))
         a = jnp.asarray(rng.normal(size=(k + 1, self.num_parameters, n)))
         b = jnp.asarray(rng.normal(size=(k + 1, self.num_parameters)))
         x = jnp.asarray(x)

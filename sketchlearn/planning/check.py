@@ -137,14 +137,14 @@ class CheckReport:
     def __str__(self) -> str:
         lines = [f"{'Ready to sketch' if self.ok else 'Not ready'}: {self.num_parameters} numbers are returned."]
         for kind, title in TITLES.items():
-            found = [f for f in self.findings if f.kind == kind]
-            if not found:
+            of_kind = [f for f in self.findings if f.kind == kind]
+            if not of_kind:
                 continue
             lines += ["", f"{title} ({'must be mended' if kind in BLOCKING else 'look at it'}):"]
-            for f in found[:SHOWN]:
+            for f in of_kind[:SHOWN]:
                 lines.append(f"  - {': '.join(part for part in (f.where, f.message) if part)}")
-            lines += [f"  .. and {len(found) - SHOWN} more"] * (len(found) > SHOWN)
-            lines += [f"  What to do: {fix}." for fix in dict.fromkeys(f.fix for f in found)]
+            lines += [f"  .. and {len(of_kind) - SHOWN} more"] * (len(of_kind) > SHOWN)
+            lines += [f"  What to do: {fix}." for fix in dict.fromkeys(f.fix for f in of_kind)]
         return "\n".join([*lines, "", self._stability_text()])
 
     def _stability_text(self) -> str:
@@ -233,8 +233,8 @@ def check(
     short: Any = train if run is None else run.shortened(steps)
     measured: Callable = _squared_norm
     if report.ok:
-        measured, found = _of_query(short, query, weights)
-        report = dataclasses.replace(report, findings=(*report.findings, *found))
+        measured, more = _of_query(short, query, weights)
+        report = dataclasses.replace(report, findings=(*report.findings, *more))
     if report.ok and (stability or (stability is None and run is not None)):
         try:
             report = _after_running(report, short, weights, measured, degree, num_directions)
@@ -269,22 +269,22 @@ def _of_query(train: Callable, query: Callable | None, weights: Any) -> tuple[Ca
     """The query to measure stability with, and what there is to say about it."""
     trained = shapes_of(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
     own = _query(train) if query is None else query
-    answer = check_query(own, trained)  # an argument that is no query is refused, as everywhere
+    shape = check_query(own, trained)  # an argument that is no query is refused, as everywhere
     try:
         remarks, _ = survey(own, trained)
     except Exception as error:
         return own, [_plain("cannot be traced", f"the query: {_said(error)}")]
-    found = [_from_remark(r) for r in remarks if r.kind in ("no rule", "rule differs", "stand-in differs")]
+    findings = [_from_remark(r) for r in remarks if r.kind in ("no rule", "rule differs", "stand-in differs")]
     if query is None:
-        found = [dataclasses.replace(f, kind="no rule in query") if f.kind == "no rule" else f for f in found]
-    if narrow(answer.dtype):
-        found.append(_plain("16 bits", f"the query returns {answer.dtype}"))
+        findings = [dataclasses.replace(f, kind="no rule in query") if f.kind == "no rule" else f for f in findings]
+    if narrow(shape.dtype):
+        findings.append(_plain("16 bits", f"the query returns {shape.dtype}"))
     owed = dependence(own, trained)
     if query is not None and not any(owed.reached):
         where = f"through {named(owed.through)} only" if owed.through else "not at all: it is a constant"
-        found.append(_plain("flat query", f"it depends on the parameters {where}"))
-    refused = any(f.kind == "no rule in query" for f in found)
-    return _squared_norm if refused else own, found
+        findings.append(_plain("flat query", f"it depends on the parameters {where}"))
+    refused = any(f.kind == "no rule in query" for f in findings)
+    return _squared_norm if refused else own, findings
 
 
 def _plain(kind: str, message: str) -> Finding:
@@ -309,8 +309,8 @@ def _flat(train: Callable, weights: Any, remarks: list[Remark], outputs: Any) ->
     nothing = not any(depends for _, depends in _pairs(outputs))
     if not nothing and not any(r.kind == "kink" and r.site.startswith(JUMPS) for r in remarks):
         return ()
-    found = dependence(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
-    return found.through if nothing else tuple(f for f in found.met if f.name in JUMPS)
+    of_weights = dependence(train, jax.ShapeDtypeStruct(weights.shape, weights.dtype))
+    return of_weights.through if nothing else tuple(f for f in of_weights.met if f.name in JUMPS)
 
 
 def _without_flat(findings: list[Finding], flat: tuple[Flat, ...]) -> list[Finding]:
@@ -384,8 +384,8 @@ def _failure_along(short: Any, weights: Any, degree: int) -> str:
     run = stepwise(short)
     if run is None:
         return ""
-    along = jax.random.normal(jax_key("check direction", 0), weights.shape, weights.dtype) / len(weights) ** 0.5
-    return str(run.first_failure(weights, along, degree) or "")
+    direction = jax.random.normal(jax_key("check direction", 0), weights.shape, weights.dtype) / len(weights) ** 0.5
+    return str(run.first_failure(weights, direction, degree) or "")
 
 
 def _query(train: Any) -> Callable:

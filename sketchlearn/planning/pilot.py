@@ -20,18 +20,18 @@ from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
 from sketchlearn.deletions.directions import directions
 from sketchlearn.errors import check_count, check_degree
-from sketchlearn.execution.blocks import LARGEST_BLOCK, SMALLEST_LANE, blocks
+from sketchlearn.execution.blocks import LARGEST_BLOCK, SMALLEST_SHARE, blocks
 from sketchlearn.execution.directional import check_jets, check_moved, jets_along
 from sketchlearn.execution.memory import affordable_block
 from sketchlearn.execution.progress import track
 from sketchlearn.runtime import jax_compat as compat
 from sketchlearn.runtime.precision import jit
 from sketchlearn.runtime.seeds import subseed
-from sketchlearn.runtime.workers import lanes, side_by_side
+from sketchlearn.runtime.workers import num_workers, side_by_side
 from sketchlearn.sketching.jets import JetsInMemory
 from sketchlearn.sketching.sketch import Sketch
 from sketchlearn.taylor.algebra import series
-from sketchlearn.taylor.cauchy.points import CHUNK, LANE
+from sketchlearn.taylor.cauchy.points import CHUNK, POINTS_AT_ONCE
 from sketchlearn.taylor.cauchy.search import MAX_RADII
 from sketchlearn.training.emptied_batches import check_emptying
 from sketchlearn.training.program import check_parameters, check_smooth_query, check_train
@@ -46,11 +46,11 @@ class Cost(NamedTuple):
     Attributes:
         degree: k.
         compile_seconds: tracing and compiling, once; with the program that draws directions.
-        direction_seconds: of one direction, with all ``width`` lanes busy.
-        alone_seconds: of one direction, with one lane busy.
-        width: lanes side by side.
-        block: directions that the sketch would run at once, in all lanes.
-        timed: directions of the block that was timed, in one lane.
+        direction_seconds: of one direction, with all ``width`` workers busy.
+        alone_seconds: of one direction, with one worker busy.
+        width: workers side by side.
+        block: directions that the sketch would run at once, in all workers.
+        timed: directions of the block that was timed, in one worker.
         working_bytes: of one direction while it runs.
         jet_bytes: of one direction's jets, which are kept.
         parameter_bytes: of the trained parameters.
@@ -88,7 +88,7 @@ class Pilot(NamedTuple):
     """What a pilot saw; the query's outputs are flattened to Q.
 
     Attributes:
-        coefficients: (pilot, k, Q) complex, along random directions, others than a sketch with the same key has.
+        coefficients: (pilot, k, Q) complex, along random directions, others than a sketch with the same seed has.
         terms: (D, k, Q), the exact Taylor terms of the deletions.
         changes: (D, Q), by how much training again without them changes the query.
         costs: one :class:`Cost` for each degree 1..k.
@@ -103,9 +103,9 @@ class Pilot(NamedTuple):
 
 
 def split(block: int, num_directions: int) -> tuple[int, int, int]:
-    """How the sketch divides its work: lanes, directions in a block of one lane, number of blocks."""
+    """How the sketch divides its work: workers, directions in a block of one worker, number of blocks."""
     together = min(block, num_directions)
-    width = lanes(together, SMALLEST_LANE)
+    width = num_workers(together, SMALLEST_SHARE)
     parts = list(blocks(num_directions, math.ceil(together / width)))
     return width, parts[0][1] - parts[0][0], len(parts)
 
@@ -123,7 +123,7 @@ def run_pilot(
     degree: int,
     pilot: int,
     num_directions: int,
-    key: int,
+    seed: int,
     dtype: Any = None,
     progress: bool = True,
 ) -> Pilot:
@@ -137,7 +137,7 @@ def run_pilot(
         degree: k.
         pilot: how many random directions.
         num_directions: m, which decides the blocks that are timed.
-        key: the seed of the directions.
+        seed: the seed of the directions.
         dtype: of the weights.
         progress: show a progress bar.
     """
@@ -153,11 +153,11 @@ def run_pilot(
     retrained = jax.tree.map(lambda p: p[1:], retrained)
     check_parameters(retrained, "training without a typical deletion")
 
-    key = subseed("pilot directions", key)
-    re, im = directions(key, jnp.arange(pilot), space.dim, weights.dtype)
+    seed = subseed("pilot directions", seed)
+    re, im = directions(seed, jnp.arange(pilot), space.dim, weights.dtype)
     rows = jnp.concatenate([re, deletions]), jnp.concatenate([im, jnp.zeros_like(deletions)])
     block = jnp.arange(split(LARGEST_BLOCK, num_directions)[1])
-    drawing = _seconds(lambda: directions(key, block, space.dim, weights.dtype))
+    drawing = _seconds(lambda: directions(seed, block, space.dim, weights.dtype))
     costs = []
     for k in track(range(1, degree + 1), "pilot", "degree", total=degree, show=progress):
         cost, parameters, jets = _run_degree(train, space, weights, k, rows, num_directions, training_seconds)
@@ -170,7 +170,7 @@ def run_pilot(
         check_jets(last, 0)
     except FloatingPointError as error:
         raise FloatingPointError(f"along the typical deletions: {error}") from error
-    baseline, c = Sketch(space, degree, key, JetsInMemory(jets), parameters).measure(query)
+    baseline, c = Sketch(space, degree, seed, JetsInMemory(jets), parameters).measure(query)
     c = c.reshape(len(c), degree, -1).astype(np.complex128)
     values = np.asarray(jit(jax.vmap(query))(retrained), np.float64).reshape(len(z), -1)
     if not np.isfinite(values).all():
@@ -201,19 +201,21 @@ def _run_degree(
     compiled = program.lower(*(part[chunks[0]] for part in rows)).compile()
     compile_seconds = time.perf_counter() - begun
 
-    found = []
+    outputs = []
     for chunk in chunks:
         args = tuple(part[chunk] for part in rows)
         begun = time.perf_counter()
-        found.append(jax.block_until_ready(compiled(*args)))
+        outputs.append(jax.block_until_ready(compiled(*args)))
         alone = time.perf_counter() - begun
     if alone < LONG and len(chunks) == 1:
         alone = _seconds(lambda: compiled(*args))
-    # as in the sketch, where lanes compete for the cores and for the memory's bandwidth
+    # as in the sketch, where workers compete for the cores and for the memory's bandwidth
     together = _seconds(lambda: list(side_by_side(compiled, [args] * width, width))) / width if width > 1 else alone
-    alone = min(alone, together * width)  # a lane is not slower for being alone: where it seems so, it was interrupted
-    parameters = found[0][0]
-    jets = jax.tree.map(lambda *c: np.concatenate(c)[:count], *(out for _, out in found))
+    alone = min(
+        alone, together * width
+    )  # a worker is not slower for being alone: where it seems so, it was interrupted
+    parameters = outputs[0][0]
+    jets = jax.tree.map(lambda *c: np.concatenate(c)[:count], *(out for _, out in outputs))
     jet_bytes = sum(c.nbytes for c in jax.tree.leaves(jets)) // count
     working = compat.working_bytes(compiled)
     if working is None:  # then as the sketch guesses it
@@ -271,14 +273,16 @@ def rough_estimate(
     plain = jit(jax.vmap(train)).lower(rows).compile()
     compile_seconds = time.perf_counter() - begun
     parameters = plain(rows)
-    width = lanes(m * SMALLEST_LANE if circles else min(m, 4 * SMALLEST_LANE), SMALLEST_LANE)
+    width = num_workers(m * SMALLEST_SHARE if circles else min(m, 4 * SMALLEST_SHARE), SMALLEST_SHARE)
     each = _seconds(lambda: list(side_by_side(plain, [(rows,)] * width, width))) / (8 * width)
     size = sum(p.nbytes for p in jax.tree.leaves(parameters)) // 8
     alive = compat.peak_bytes(compat.trace(train, weights).jaxpr)
     if circles:
         points = m * CHUNK * max(1, math.ceil(1.1 * degree / CHUNK))
         fixed = 4 * compile_seconds
-        return Rough(fixed + 4 * points * each, fixed + 4 * MAX_RADII * points * each, 2.0 * LANE * width * alive, 0)
+        return Rough(
+            fixed + 4 * points * each, fixed + 4 * MAX_RADII * points * each, 2.0 * POINTS_AT_ONCE * width * alive, 0
+        )
     block = affordable_block(train, weights, series(degree))
     high = multiplications(degree) * (compile_seconds + m * each)
     cost = Cost(degree, 0, 0, 0, width, block, 0, 2.0 * degree * alive, 2 * degree * size, size)

@@ -11,7 +11,7 @@ import numpy as np
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
-from sketchlearn.errors import FlatQuery, check_count, check_degree, check_key, check_positive
+from sketchlearn.errors import FlatQuery, check_count, check_degree, check_positive, check_seed
 from sketchlearn.execution.units import duration
 from sketchlearn.planning.pilot import Cost, Pilot, run_pilot
 from sketchlearn.planning.report import advice, in_words, notes
@@ -146,7 +146,7 @@ def plan(
     degree: int = 3,
     num_directions: int = 500,
     pilot: int = 8,
-    key: int = 0,
+    seed: int = 0,
     seconds: float | None = None,
     tolerance: float | None = None,
     dtype: Any = None,
@@ -158,7 +158,7 @@ def plan(
     is the variance of one direction's contribution to the plain mean, (``sketchlearn.planning.variance``), and 0 where
     2m real equations determine the order, ``2m >= C(q+r-1, r)``. The rest is measured: the pilot trains again without
     each deletion and runs the series along it. Orders are counted as independent. The pilot's
-    directions are others than those of a sketch with the same key, so that the plan does not see what it plans.
+    directions are others than those of a sketch with the same seed, so that the plan does not see what it plans.
 
     Args:
         train: weights (n,) -> parameters.
@@ -171,7 +171,7 @@ def plan(
         degree: the highest k considered; programs of every degree up to it are compiled and timed.
         num_directions: the largest m considered.
         pilot: directions of the pilot, at least 2.
-        key: the seed of directions and deletions.
+        seed: the seed of directions and deletions.
         seconds: the time there is: recommend the least expected error within it.
         tolerance: an error that is good enough: recommend the cheapest sketch that reaches it.
         dtype: of the weights.
@@ -193,49 +193,49 @@ def plan(
         (2, 11)
     """
     degree, m = check_degree(degree), check_count("num_directions", num_directions, lowest=2)
-    pilot, key = check_count("pilot", pilot, lowest=2), check_key(key)
+    pilot, seed = check_count("pilot", pilot, lowest=2), check_seed(seed)
     limit = None if seconds is None else check_positive("seconds", seconds)
     wanted = None if tolerance is None else check_positive("tolerance", tolerance)
     if isinstance(space, Sequence):
         return _among(
             space, delete, limit, wanted,
-            lambda s: plan(train, s, query, delete, degree, m, pilot, key, seconds, tolerance, dtype, progress),
+            lambda s: plan(train, s, query, delete, degree, m, pilot, seed, seconds, tolerance, dtype, progress),
         )  # fmt: skip
     full_weights(space, dtype)
     warnings = []
-    z = _typical(space, pilot, key) if delete is None else np.atleast_2d(space.locate(delete))
+    z = _typical(space, pilot, seed) if delete is None else np.atleast_2d(space.locate(delete))
     if len(z) > MOST_DELETIONS:
-        chosen = np.sort(stream("planned deletions", key).permutation(len(z))[:MOST_DELETIONS])
+        chosen = np.sort(stream("planned deletions", seed).permutation(len(z))[:MOST_DELETIONS])
         warnings.append(f"{MOST_DELETIONS} of the {len(z)} deletions were run, chosen at random.")
         z = z[chosen]
     every_one = delete is None and len(z) == space.dim  # each coordinate alone: none is left to chance
     sampled = bool(warnings) or (delete is None and not every_one)
-    seen = run_pilot(train, space, query, z, degree, pilot, m, key, dtype, progress)
+    pilot_run = run_pilot(train, space, query, z, degree, pilot, m, seed, dtype, progress)
 
     q = space.dim
-    still = np.logical_not(seen.coefficients.any((0, 1)))
+    still = np.logical_not(pilot_run.coefficients.any((0, 1)))
     if still.any():
         text, flat = unmoved(still, query, check_train(train, full_weights(space, dtype)))
         if still.all() and flat:
             raise FlatQuery(text)
         warnings.append(f"{text} Its noise of zero is no promise.")
-    variances, truncations = _squared_errors(seen, z, q, sampled)
+    variances, truncations = _squared_errors(pilot_run, z, q, sampled)
     kind = ("random deletion" if delete is None else "given deletion") + "s" * (len(z) > 1)
     size = f"{np.count_nonzero(z, 1).mean():.3g} of {q} coordinates each"
     title = f"Sketches of up to {m} directions over {space!r}; pilot: {pilot} directions, {len(z)} {kind} ({size})."
-    found = Plan(
-        (), None, "", (), (), float(np.sqrt(truncations[0, 1])), seen.training_seconds, seen.costs,
+    planned = Plan(
+        (), None, "", (), (), float(np.sqrt(truncations[0, 1])), pilot_run.training_seconds, pilot_run.costs,
         variances, truncations, q, title, limit, wanted, space,
     )  # fmt: skip
-    rows = tuple(found.at(k, count) for k in range(1, degree + 1) for count in _ladder(q, degree, m))
+    rows = tuple(planned.at(k, count) for k in range(1, degree + 1) for count in _ladder(q, degree, m))
     recommended, rule = _recommend(rows, limit, wanted)
-    warnings += notes(found, rows, recommended, pilot)
+    warnings += notes(planned, rows, recommended, pilot)
     return dataclasses.replace(
-        found, rows=rows, recommended=recommended, rule=rule, advice=advice(q, degree, m), warnings=tuple(warnings)
+        planned, rows=rows, recommended=recommended, rule=rule, advice=advice(q, degree, m), warnings=tuple(warnings)
     )
 
 
-def _squared_errors(seen: Pilot, z: np.ndarray, q: int, sampled: bool) -> tuple[np.ndarray, np.ndarray]:
+def _squared_errors(pilot: Pilot, z: np.ndarray, q: int, sampled: bool) -> tuple[np.ndarray, np.ndarray]:
     """What a pilot says of noise and truncation, squared: each with the ends of its 95% interval.
 
     Args:
@@ -248,13 +248,13 @@ def _squared_errors(seen: Pilot, z: np.ndarray, q: int, sampled: bool) -> tuple[
         The variances (k, 3) of one direction's contribution to each order, and (k + 1, 3), what the orders up to 0, 1,
         .., k leave out.
     """
-    degree, outputs = seen.coefficients.shape[1], seen.changes.shape[1]
+    degree, outputs = pilot.coefficients.shape[1], pilot.changes.shape[1]
     variances = []
     for r in range(1, degree + 1):
-        squares = np.abs(seen.coefficients[:, r - 1]) ** 2 * math.comb(q + r - 1, r)  # (pilot, Q), mean ||P_r||²
-        variance = contribution_variance(q, r, (z**2).sum(1)[:, None], squares.mean(0), seen.terms[:, r - 1])
+        squares = np.abs(pilot.coefficients[:, r - 1]) ** 2 * math.comb(q + r - 1, r)  # (pilot, Q), mean ||P_r||²
+        variance = contribution_variance(q, r, (z**2).sum(1)[:, None], squares.mean(0), pilot.terms[:, r - 1])
         variances.append(variance.mean() * chi_square_factors(squares.mean(1), 1 / outputs))
-    left = np.stack([seen.changes - seen.terms[:, :j].sum(1) for j in range(degree + 1)]) ** 2  # (k + 1, D, Q)
+    left = np.stack([pilot.changes - pilot.terms[:, :j].sum(1) for j in range(degree + 1)]) ** 2  # (k + 1, D, Q)
     ends = [chi_square_factors(s.mean(1), 2 / outputs) if sampled else np.ones(3) for s in left]
     return np.array(variances), np.stack([s.mean() * end for s, end in zip(left, ends, strict=True)])
 
@@ -266,29 +266,29 @@ def _among(
     if delete is None or not spaces:
         raise ValueError("to choose among spaces give at least one, and delete=: deletions that all of them hold.")
     plans = [one(space) for space in spaces]
-    row, rule = _recommend(tuple(row for found in plans for row in found.rows), seconds, tolerance)
-    best = next((found for found in plans if row in found.rows), plans[0])
-    others = tuple(found for found in plans if found is not best)
+    row, rule = _recommend(tuple(row for planned in plans for row in planned.rows), seconds, tolerance)
+    best = next((planned for planned in plans if row in planned.rows), plans[0])
+    others = tuple(planned for planned in plans if planned is not best)
     return dataclasses.replace(best, recommended=row, rule=f"{rule}, of {len(plans)} spaces", others=others)
 
 
-def _typical(space: Space, count: int, key: int) -> np.ndarray:
+def _typical(space: Space, count: int, seed: int) -> np.ndarray:
     """Coordinates of different random deletions of a twentieth of the space, at least one coordinate."""
-    q, draw = space.dim, stream("planned deletions", key)
+    q, draw = space.dim, stream("planned deletions", seed)
     size = max(1, round(SHARE * q))
     if size == 1:
-        found = np.eye(q)[draw.permutation(q)[:count]]
+        coordinates = np.eye(q)[draw.permutation(q)[:count]]
     else:
-        found = np.zeros((count, q))
-        for row in found:
+        coordinates = np.zeros((count, q))
+        for row in coordinates:
             row[draw.choice(q, size, replace=False)] = 1
-    x = np.asarray(space.embed(found))
+    x = np.asarray(space.embed(coordinates))
     if (x < -1e-6).any() or (x > 1 + 1e-6).any():
         raise ValueError(
             "this space's coordinates are no deletions by themselves (fractions outside 0 to 1), so none can be drawn: "
             "pass delete= with deletions that you will ask for."
         )
-    return found
+    return coordinates
 
 
 def _ladder(dim: int, degree: int, most: int) -> list[int]:

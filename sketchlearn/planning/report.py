@@ -89,18 +89,18 @@ def advice(dim: int, degree: int, most: int) -> tuple[str, ...]:
     return (text.strip(),) if text else ()
 
 
-def notes(found: Any, rows: tuple, recommended: Any, pilot: int) -> list[str]:
+def notes(plan: Any, rows: tuple, recommended: Any, pilot: int) -> list[str]:
     """What the reader of a plan should know."""
     out = []
-    noisy = [r for r in range(1, len(found.costs) + 1) if not is_exact(found.dim, r, rows[-1].num_directions)]
+    noisy = [r for r in range(1, len(plan.costs) + 1) if not is_exact(plan.dim, r, rows[-1].num_directions)]
     if noisy:
-        low, middle, high = np.sqrt(found.variances[noisy[0] - 1])
+        low, middle, high = np.sqrt(plan.variances[noisy[0] - 1])
         if middle > 0:
             out.append(
                 f"{pilot} directions know the noise of order {noisy[0]} to a factor of {low / middle:.2f} to "
                 f"{high / middle:.2f} only (95%)."
             )
-    small = [cost for cost in found.costs if cost.timed < split(cost.block, rows[-1].num_directions)[1]]
+    small = [cost for cost in plan.costs if cost.timed < split(cost.block, rows[-1].num_directions)[1]]
     if small:
         out.append(
             f"degree {', '.join(str(c.degree) for c in small)} was timed in blocks of {small[-1].timed} directions; a "
@@ -113,13 +113,13 @@ def notes(found: Any, rows: tuple, recommended: Any, pilot: int) -> list[str]:
     large = [row for row in rows if row.peak_bytes > free]
     if large:
         out.append(f"{len(large)} of these sketches need more memory than the {size(free)} that are free.")
-    if recommended is not None and recommended.error >= found.change:
+    if recommended is not None and recommended.error >= plan.change:
         out.append(
             "the expected error is no smaller than the change itself: of such deletions this sketch would say "
             "nothing. Use more directions, or a space with fewer coordinates."
         )
-    growing = [j for j in range(1, len(found.truncations)) if found.truncations[j, 1] > found.truncations[j - 1, 1]]
-    if growing and found.change > 0:
+    growing = [j for j in range(1, len(plan.truncations)) if plan.truncations[j, 1] > plan.truncations[j - 1, 1]]
+    if growing and plan.change > 0:
         out.append(
             f"order {growing[0]} makes the exact series worse for these deletions: they may lie outside its radius."
         )

@@ -16,7 +16,7 @@ from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
 from sketchlearn.deletions.directions import directions
 from sketchlearn.deletions.examples import Examples
-from sketchlearn.errors import FlatQuery, FlatTraining, check_count, check_degree, check_key
+from sketchlearn.errors import FlatQuery, FlatTraining, check_count, check_degree, check_seed
 from sketchlearn.execution.progress import track
 from sketchlearn.sketching.make import sketch
 from sketchlearn.taylor.cauchy.coefficients import cauchy_coefficients
@@ -73,7 +73,7 @@ def stability_profile(
     degree: int = 12,
     num_directions: int = 12,
     space: Space | None = None,
-    key: int = 0,
+    seed: int = 0,
     method: str | None = None,
     progress: bool = True,
     circles: Sequence[float] | None = None,
@@ -91,7 +91,7 @@ def stability_profile(
         num_directions: m.
         space: which deletions are meant; all examples by default, whose number is then read
             from ``train.num_examples`` or from the object that ``train`` is a method of.
-        key: the seed of the directions.
+        seed: the seed of the directions.
         method: ``"series"`` or ``"cauchy"``; by default series to degree 12, circles above.
         progress: show a progress bar.
         circles: radii for the Cauchy way, used alone and along every direction. By default each direction's own are
@@ -121,21 +121,21 @@ def stability_profile(
     degree, m = check_degree(degree), check_count("num_directions", num_directions)
     if method not in (None, "series", "cauchy"):
         raise ValueError(f'method must be "series" or "cauchy", got {method!r}.')
-    space, key = Examples(_count_examples(train)) if space is None else space, check_key(key)
+    space, seed = Examples(_count_examples(train)) if space is None else space, check_seed(seed)
     parameters = check_train(train, full_weights(space))
-    answer = check_smooth_query(query, parameters)
-    if answer.shape:
-        raise TypeError(f"the query of a stability profile returns one number, got an array of shape {answer.shape}.")
+    shape = check_smooth_query(query, parameters)
+    if shape.shape:
+        raise TypeError(f"the query of a stability profile returns one number, got an array of shape {shape.shape}.")
     check_emptying(train, space)
     used: tuple[float, ...] = ()
     if method == "series" or (method is None and degree <= SERIES_LIMIT):
         if circles is not None:
             raise ValueError('circles are radii for the Cauchy way: give method="cauchy", too.')
-        made = sketch(train, space, degree, m, key, progress=progress)
+        made = sketch(train, space, degree, m, seed, progress=progress)
         _, c = made.measure(query)
         errors = np.zeros(c.shape)
     else:
-        c, errors, used = _on_circles(train, query, space, degree, m, key, progress, circles)
+        c, errors, used = _on_circles(train, query, space, degree, m, seed, progress, circles)
     if not c.any():
         text, flat = unmoved(np.ones(1, bool), query, parameters)
         if flat:
@@ -154,7 +154,7 @@ def _on_circles(
     space: Space,
     degree: int,
     m: int,
-    key: int,
+    seed: int,
     progress: bool,
     radii: Sequence[float] | None,
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
@@ -163,19 +163,19 @@ def _on_circles(
     def f(w: Any) -> Any:
         return query(train(w))
 
-    re, im = directions(key, jnp.arange(m), space.dim, weights.dtype)
-    found, errors = [], []
+    re, im = directions(seed, jnp.arange(m), space.dim, weights.dtype)
+    coefficients, errors = [], []
     start: float | None = None
     used: tuple[float, ...] = ()
     for i in track(range(m), "stability", "direction", total=m, show=progress):
-        along = -jax.lax.complex(space.embed(re[i]), space.embed(im[i]))
-        out = cauchy_coefficients(f, weights, along, degree, radius=radii, tolerance=CIRCLES_AIM_AT, start=start)
+        direction = -jax.lax.complex(space.embed(re[i]), space.embed(im[i]))
+        out = cauchy_coefficients(f, weights, direction, degree, radius=radii, tolerance=CIRCLES_AIM_AT, start=start)
         used, start = used or out.radii, max(out.radii)  # the radii of directions differ by tenths, which matter
-        found.append(np.asarray(out.coefficients)[1:])
+        coefficients.append(np.asarray(out.coefficients)[1:])
         errors.append(np.asarray(out.errors)[1:])
-        if not i and not found[0].any() and not any((seen := dependence(train, weights)).reached):
-            raise FlatTraining(flat_training(seen.through))
-    return np.stack(found), np.stack(errors), used
+        if not i and not coefficients[0].any() and not any((of_weights := dependence(train, weights)).reached):
+            raise FlatTraining(flat_training(of_weights.through))
+    return np.stack(coefficients), np.stack(errors), used
 
 
 def _radius(norms: np.ndarray) -> float:

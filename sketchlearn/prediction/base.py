@@ -162,10 +162,10 @@ def find_estimator(name: str, num_directions: int) -> Estimator:
     """The estimator of this name, if so many directions are enough for it."""
     if name not in ESTIMATORS:
         raise ValueError(f"estimator must be one of {', '.join(map(repr, estimators()))}, got {name!r}.")
-    found = ESTIMATORS[name]
-    if num_directions < found.fewest_directions:
+    chosen = ESTIMATORS[name]
+    if num_directions < chosen.fewest_directions:
         raise ValueError(
-            f"a standard error of the estimator {name!r} needs at least {found.fewest_directions} directions, this "
+            f"a standard error of the estimator {name!r} needs at least {chosen.fewest_directions} directions, this "
             f"sketch has {num_directions}."
         )
-    return found
+    return chosen

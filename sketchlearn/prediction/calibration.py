@@ -24,8 +24,8 @@ class Calibration:
         harmless_error: of the largest term before: so large an error of a clear term does no harm.
         pure_share: the share of pure powers in an order above one, a guess; 0.1 to 0.5 serve microgpt alike, 0.5 the
             digits.
-        fit_chance: the probability that a fit to nothing but noise counts as proven, were it one fit; the best of a
-            dozen is chosen.
+        fit_chance: the probability that a fit to nothing but noise counts as beyond chance, were it one fit; the best
+            of a dozen is chosen.
         shrinkages: of a fit, relative to the mean eigenvalue of its equations; the one with the least leave-one-out
             error is taken.
     """

@@ -29,8 +29,8 @@ def fitted(problem: EstimationProblem, orders: int) -> Estimate:
     if costly:
         most = interpolation.MOST_EQUATIONS
         notes = (f"orders {costly} are averaged, not fitted: more than {most} equations would be solved.",)
-    found = with_fits(problem.powers, list(fits), problem.dim, expected, remaining)
-    return found._replace(estimated_by=estimated_by, notes=notes)
+    estimate = with_fits(problem.powers, list(fits), problem.dim, expected, remaining)
+    return estimate._replace(estimated_by=estimated_by, notes=notes)
 
 
 def fit_order(problem: EstimationProblem, order: int, wanted: bool = True) -> tuple[Fitted, str]:
@@ -61,8 +61,8 @@ def with_fits(
 ) -> Estimate:
     """Fits of every order, plus the mean over directions of what they leave; exact where a fit is.
 
-    Where that mean is mostly noise, a share of it is better than all: ``shrunk`` is the fit, if it is proven, and
-    ``S² / (S² + e²)`` of what the sum says beyond it, for a remainder of expected size S and a standard error e
+    Where that mean is mostly noise, a share of it is better than all: ``shrunk`` is the fit, if that is beyond chance,
+    and ``S² / (S² + e²)`` of what the sum says beyond it, for a remainder of expected size S and a standard error e
     (Wiener's filter).
 
     Unbiased for a shrinkage fixed beforehand. The covariance is that of the mean of the residuals: far below
@@ -81,7 +81,7 @@ def with_fits(
     left, covariance = average(powers, np.stack([fit.residuals for fit in fits], 1), dim)
     covariance = covariance + _on_diagonal(np.stack([fit.variance for fit in fits], 1))
     values = np.stack([fit.values for fit in fits], 1)
-    terms, sure = left + values, values * np.stack([fit.proven for fit in fits])
+    terms, sure = left + values, values * np.stack([fit.beyond_chance for fit in fits])
     signal, noise = expected**2, np.maximum(np.einsum("brrq->brq", covariance), 0)
     share = np.divide(signal, signal + noise, out=np.ones_like(noise), where=noise > 0)
     error = share**2 * noise + (1 - share) ** 2 * remaining**2

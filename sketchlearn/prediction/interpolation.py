@@ -36,13 +36,13 @@ class Fitted(NamedTuple):
             leave out one direction.
         residuals: (m, Q) complex, what the fit without direction i leaves of ``c_i``; zero where it is exact.
         variance: (B, Q), of ``values`` by rounding and other noise of the coefficients, where the fit is exact.
-        proven: (Q,) booleans, whether the fits explain directions that they have not seen, beyond chance.
+        beyond_chance: (Q,) booleans, whether the fits explain directions that they have not seen, beyond chance.
     """
 
     values: np.ndarray
     residuals: np.ndarray
     variance: np.ndarray
-    proven: np.ndarray
+    beyond_chance: np.ndarray
 
 
 def with_real(psi: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -163,9 +163,9 @@ class Interpolant:
         spare = equations - self.unknowns
         contradicted = ((y - u @ inside) ** 2).sum(0) / spare if spare else 0.0
         noise = np.maximum(contradicted, rounding**2 * (y**2).mean(0))
-        found = at.T @ inside
-        solving = EPSILON * values[-1] / values[0] * np.abs(found)  # what rounding of the eigenvectors can do
-        return found, (at**2).sum(0)[:, None] * noise + solving**2
+        solution = at.T @ inside
+        solving = EPSILON * values[-1] / values[0] * np.abs(solution)  # what rounding of the eigenvectors can do
+        return solution, (at**2).sum(0)[:, None] * noise + solving**2
 
     def weights(self, z: np.ndarray) -> np.ndarray:
         """What each equation, real parts first, counts in the exact values at z: (2·num_used, B)."""

@@ -194,8 +194,8 @@ def _jaxprs(param: Any) -> list[Any]:
 def working_bytes(compiled: Any) -> int | None:
     """The bytes of arguments and temporaries of a compiled program, where its backend tells."""
     try:
-        found = compiled.memory_analysis()
-        return int(found.temp_size_in_bytes + found.argument_size_in_bytes)
+        analysis = compiled.memory_analysis()
+        return int(analysis.temp_size_in_bytes + analysis.argument_size_in_bytes)
     except (AttributeError, NotImplementedError, TypeError, jax.errors.JaxRuntimeError):  # not every backend does
         return None
 

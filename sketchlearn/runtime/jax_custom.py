@@ -52,8 +52,8 @@ def is_custom(function: Any) -> bool:
 
 def rules_of(function: Any) -> tuple[Callable, ...]:
     """The functions of the derivative rule of a ``custom_jvp`` or ``custom_vjp`` function."""
-    found = [getattr(function, name, None) for name in ("jvp", "fwd", "bwd")]
-    return tuple(f for f in found if f is not None)
+    rules = [getattr(function, name, None) for name in ("jvp", "fwd", "bwd")]
+    return tuple(f for f in rules if f is not None)
 
 
 def place_of(function: Any) -> str:
@@ -67,7 +67,7 @@ def call_of(params: dict[str, Any]) -> Call:
     source = str(getattr(_body(params).debug_info, "func_src_info", "") or "")
     name, _, place = source.partition(" at ")
     in_tree, static = None, ()
-    behind = [found for key in RULES if key in params for found in _behind(params[key])]
+    behind = [function for key in RULES if key in params for function in _behind(params[key])]
     for wrapped in [x for kind, x in behind if kind == "wrapped"]:
         for transform, arguments in wrapped.transforms:
             in_tree = next((a for a in arguments if isinstance(a, jax.tree_util.PyTreeDef)), in_tree)
@@ -102,10 +102,10 @@ def _layers(params: dict[str, Any]) -> Iterator[int | Mapped]:
     transforms = [t.__name__ for kind, x in behind if kind == "wrapped" for t, _ in x.transforms]
     if any("batch" in name for name in transforms):
         _run(params, key, len(_body(params).invars) - count)  # what is known of the results is filled in only then
-    for kind, found in behind:
-        if kind == "consts" and found:
-            yield found
-        for (transform, arguments), store in zip(*_steps(kind, found), strict=True):
+    for kind, function in behind:
+        if kind == "consts" and function:
+            yield function
+        for (transform, arguments), store in zip(*_steps(kind, function), strict=True):
             if "batch" in transform.__name__:
                 axes = arguments[-1]
                 axes = tuple(axes() if callable(axes) else axes)
@@ -117,8 +117,8 @@ def _layers(params: dict[str, Any]) -> Iterator[int | Mapped]:
                 yield Mapped(axes, out)
 
 
-def _steps(kind: str, found: Any) -> tuple:
-    return (found.transforms, found.stores) if kind == "wrapped" else ((), ())
+def _steps(kind: str, function: Any) -> tuple:
+    return (function.transforms, function.stores) if kind == "wrapped" else ((), ())
 
 
 def _run(params: dict[str, Any], key: str, arguments: int) -> None:

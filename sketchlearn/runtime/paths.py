@@ -24,10 +24,10 @@ def as_path(name: str, path: Any) -> Path:
 
 def directory(name: str, path: Any) -> Path:
     """A directory that exists and can be written to, made if it is missing."""
-    found = as_path(name, path)
-    if found.exists() and not found.is_dir():
-        raise NotADirectoryError(f"{name} {found} is a file: give a directory.")
-    found.mkdir(parents=True, exist_ok=True)
-    if not os.access(found, os.W_OK):
-        raise PermissionError(f"{name} {found} cannot be written to: give another directory.")
-    return found
+    folder = as_path(name, path)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{name} {folder} is a file: give a directory.")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{name} {folder} cannot be written to: give another directory.")
+    return folder

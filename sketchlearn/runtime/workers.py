@@ -19,8 +19,8 @@ import jax.numpy as jnp
 MOST = 8
 
 
-def lanes(work: int, least: int) -> int:
-    """How many lanes to split ``work`` into: one for each core of a CPU, none below ``least``; else one."""
+def num_workers(work: int, least: int) -> int:
+    """How many workers to split ``work`` into: one for each core of a CPU, none below ``least``; else one."""
     if jax.default_backend() != "cpu":
         return 1  # an accelerator is kept busy by one program
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

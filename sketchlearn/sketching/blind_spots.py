@@ -60,13 +60,13 @@ def unknown(prediction: Prediction, where: np.ndarray) -> Prediction:
     """The prediction with errors of NaN, which means unknown, for the deletions and outputs in ``where``, (B, Q)."""
     shape, size = np.shape(prediction.standard_error), np.size(prediction.standard_error)
     orders = np.size(prediction.standard_errors) // max(size, 1)
-    lost = where.reshape(shape)
+    where_outputs = where.reshape(shape)
     each = np.repeat(where[:, None], orders, 1).reshape(np.shape(prediction.standard_errors))
     return dataclasses.replace(
         prediction,
         standard_errors=np.where(each, np.nan, prediction.standard_errors),
-        standard_error=np.where(lost, np.nan, prediction.standard_error),
-        truncation=np.where(lost, np.nan, prediction.truncation),
+        standard_error=np.where(where_outputs, np.nan, prediction.standard_error),
+        truncation=np.where(where_outputs, np.nan, prediction.truncation),
     )
 
 

@@ -46,12 +46,12 @@ def first_order_control(
     at_deletions = _solved_first(source, equations, z) if own is None else _combined(own, z)
     there = pushed(at_deletions, len(z)).astype(float)
     firsts = (jax.tree.map(padded, first_of(part)) for part in source.parts())
-    along = push(query, at_centre, firsts, m)[:, 1:]  # type: ignore[arg-type]
+    coefficients = push(query, at_centre, firsts, m)[:, 1:]  # type: ignore[arg-type]
     if own is None:
-        return along, there
+        return coefficients, there
     only = pushed(own, len(z.T)).astype(float)  # of each coordinate by itself: the control has interactions, too
     powers = [np.stack([(rows**r) @ only[:, r - 1] for r in range(1, k + 1)], 1) for rows in (equations.directions, z)]
-    return along - powers[0], there - powers[1]
+    return coefficients - powers[0], there - powers[1]
 
 
 def _combined(own: Any, z: np.ndarray) -> Any:

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import centre_of, full_weights
 from sketchlearn.deletions.directions import check_design
-from sketchlearn.errors import check_count, check_degree, check_key
+from sketchlearn.errors import check_count, check_degree, check_seed
 from sketchlearn.execution.blocks import cut, in_blocks, parts_of
 from sketchlearn.execution.directional import check_jets, check_moved, jets_along
 from sketchlearn.execution.memory import affordable_block, check_memory
@@ -39,7 +39,7 @@ def sketch(
     space: Space,
     degree: int = 3,
     num_directions: int = 500,
-    key: int = 0,
+    seed: int = 0,
     batch_size: int | None = None,
     dtype: Any = None,
     progress: bool = True,
@@ -63,7 +63,7 @@ def sketch(
         space: which deletions can be asked for, for instance ``Examples(n)``.
         degree: k, the highest order kept.
         num_directions: m; the error of a prediction falls like ``1/sqrt(m)``.
-        key: the seed of the directions, a whole number.
+        seed: the seed of the directions, a whole number.
         batch_size: directions run at once; by default as many as half the free memory
             holds by estimate, at most 128. It changes no result beyond rounding.
         dtype: of the weights, float32 or float64; by default the wider one that is enabled.
@@ -104,9 +104,9 @@ def sketch(
         >>> import jax.numpy as jnp, sketchlearn as sl
         >>> s = sl.sketch(lambda w: w.sum() ** 2, sl.Examples(3), degree=2, num_directions=8, progress=False)
         >>> s
-        Sketch(8 directions, degree 2, Examples(3), key=0)
+        Sketch(8 directions, degree 2, Examples(3), seed=0)
     """
-    request = _checked(train, space, degree, num_directions, key, dtype, additive, centre, design, queries)
+    request = _checked(train, space, degree, num_directions, seed, dtype, additive, centre, design, queries)
     check_mesh(mesh, store)
     _check_shard(shard, store)
     if repair and store is None:
@@ -122,7 +122,7 @@ def sketch(
         sink = MemorySink(request.count)
     else:
         sink = StoreSink(store, request, batch_size, repair, shard)
-        batch_size, width = sink.batch_size, sink.lanes
+        batch_size, width = sink.batch_size, sink.workers
     at_centre = _fill(sink, request, batch_size, width, mesh, progress)
     common = sink.finish(lambda: _common(request, at_centre, batch_size, progress))
     plain, centred, singles = common
@@ -134,7 +134,7 @@ def sketch(
     return Sketch(
         space,
         request.degree,
-        request.key,
+        request.seed,
         sink.source(measured),
         plain,
         centre=request.centre,
@@ -150,7 +150,7 @@ def _checked(
     space: Space,
     degree: Any,
     num_directions: Any,
-    key: Any,
+    seed: Any,
     dtype: Any,
     additive: bool,
     centre: Any,
@@ -158,7 +158,7 @@ def _checked(
     queries: Any,
 ) -> SketchRequest:
     """What was asked for, or what is wrong with it."""
-    degree, count, key = check_degree(degree), check_count("num_directions", num_directions), check_key(key)
+    degree, count, seed = check_degree(degree), check_count("num_directions", num_directions), check_seed(seed)
     weights = full_weights(space, dtype)
     check_design(design, space.dim)
     coordinates = centre_of(space, centre)
@@ -168,7 +168,7 @@ def _checked(
     if queries is not None:
         _check_queries(queries, shapes)
     return SketchRequest(
-        train, space, degree, count, key, design, additive, coordinates, weights, base, shapes, queries
+        train, space, degree, count, seed, design, additive, coordinates, weights, base, shapes, queries
     )
 
 
@@ -183,7 +183,7 @@ def _fill(
     if mesh is not None:
         program, draw = spread(mesh, program, draw)
     count = request.count
-    found = in_blocks(
+    run_blocks = in_blocks(
         program,
         draw,
         count,
@@ -197,7 +197,7 @@ def _fill(
     )
     pushed = {name: pusher(query, count) for name, query in (request.queries or {}).items()}
     at_centre: Any = None
-    for start, stop, (at_centre, block) in found:
+    for start, stop, (at_centre, block) in run_blocks:
         if mesh is not None:  # copied from the mesh, whose devices nothing afterwards has to know
             at_centre = jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), at_centre)
         check_parameters(at_centre, why=lambda: explanation(request.train, request.base))

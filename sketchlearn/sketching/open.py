@@ -18,7 +18,7 @@ from sketchlearn.sketching.jets import QueriesOnly
 from sketchlearn.sketching.sketch import Sketch
 from sketchlearn.sketching.store.blocks import JetsOnDisk, block_name, read_common, read_queries
 from sketchlearn.sketching.store.fingerprint import fingerprint
-from sketchlearn.sketching.store.format import Store
+from sketchlearn.sketching.store.format import READ_ONLY, Store
 from sketchlearn.training.program import weighted_mean_batches
 
 
@@ -51,14 +51,14 @@ def open_sketch(path: str | Path, train: Callable | None = None, space: Space | 
     tree = None
     if train is not None:
         weights = full_weights(space, a["dtype"])
-        if fingerprint(train, weights) != a["train"]:
+        if fingerprint(train, weights, names=store.format == READ_ONLY) != a["train"]:
             raise StoreError(
                 f"{store.path} was made by another training program than the one given (or by other versions of JAX "
                 f"and sketchlearn, which trace it differently: {store.versions.get('jax')} and "
                 f"{store.versions.get('sketchlearn')} made it)."
             )
         tree = jax.tree.structure(shapes_of(train, weights))
-    parts = parts_of(a["num_directions"], a["batch_size"], a["lanes"])
+    parts = parts_of(a["num_directions"], a["batch_size"], a["workers"])
     missing = [block_name(*part) for part in parts if not store.has(block_name(*part))]
     if missing:
         raise StoreError(
@@ -74,7 +74,7 @@ def open_sketch(path: str | Path, train: Callable | None = None, space: Space | 
     return Sketch(
         space,
         a["degree"],
-        a["key"],
+        a["seed"],
         source,
         plain,
         centre=None if a["centre"] is None else np.asarray(a["centre"]),

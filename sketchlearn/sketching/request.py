@@ -25,7 +25,7 @@ class SketchRequest:
         space: of the deletions.
         degree: k.
         count: m.
-        key: the seed of the directions.
+        seed: the seed of the directions.
         design: of the directions.
         additive: whether each coordinate is run by itself, too.
         centre: (q,), or None for full weights.
@@ -39,7 +39,7 @@ class SketchRequest:
     space: Space
     degree: int
     count: int
-    key: int
+    seed: int
     design: str
     additive: bool
     centre: np.ndarray | None
@@ -50,13 +50,13 @@ class SketchRequest:
 
     def draw(self, start: int, size: int) -> tuple[jax.Array, jax.Array]:
         """The directions ``start`` to ``start + size``: real and imaginary parts, (size, q) each."""
-        return directions(self.key, jnp.arange(start, start + size), self.space.dim, self.weights.dtype, self.design)
+        return directions(self.seed, jnp.arange(start, start + size), self.space.dim, self.weights.dtype, self.design)
 
     def why_not_finite(self, direction: int) -> str:
         """What a run that can tell says of jets that are not finite along a direction."""
         re, im = self.draw(direction, 1)
-        along = -self.space.embed(jax.lax.complex(re[0], im[0]))
-        return explanation(self.train, self.base, along, self.degree)
+        direction_of_weights = -self.space.embed(jax.lax.complex(re[0], im[0]))
+        return explanation(self.train, self.base, direction_of_weights, self.degree)
 
     def expected_bytes(self) -> int:
         """How much memory or disk the sketch will take."""

@@ -31,7 +31,7 @@ class Sketch:
         space: the deletions that can be asked for.
         degree: k.
         num_directions: m.
-        key: the seed of the directions.
+        seed: the seed of the directions.
         source: where the jets come from: memory or disk.
         parameters: what ``train`` returns with nothing deleted.
         queries: the queries that were measured in place of the coefficients, if so asked, by name.
@@ -48,7 +48,7 @@ class Sketch:
         self,
         space: Space,
         degree: int,
-        key: int,
+        seed: int,
         source: JetSource,
         parameters: Any,
         *,
@@ -58,7 +58,7 @@ class Sketch:
         design: str = "independent",
         batches: np.ndarray | None = None,
     ):
-        self.space, self.degree, self.key, self.source, self.design = space, degree, key, source, design
+        self.space, self.degree, self.seed, self.source, self.design = space, degree, seed, source, design
         self.num_directions, self.queries = source.num_directions, source.queries or {}
         self.parameters, self.single_coordinates, self.batches = parameters, single_coordinates, batches
         self.centre = np.zeros(space.dim) if centre is None else centre
@@ -68,7 +68,7 @@ class Sketch:
 
     def __repr__(self) -> str:
         more = (", additive" if self.single_coordinates else "") + (", centred" if self.centre.any() else "")
-        return f"Sketch({self.num_directions} directions, degree {self.degree}, {self.space!r}, key={self.key}{more})"
+        return f"Sketch({self.num_directions} directions, degree {self.degree}, {self.space!r}, seed={self.seed}{more})"
 
     @property
     def coefficients(self) -> Any:
@@ -89,7 +89,7 @@ class Sketch:
     @functools.cached_property
     def directions(self) -> np.ndarray:
         """The directions ψ_i, (m, q) complex128, drawn again from the seed."""
-        re, im = directions(self.key, np.arange(self.num_directions), self.space.dim, design=self.design)
+        re, im = directions(self.seed, np.arange(self.num_directions), self.space.dim, design=self.design)
         return np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64)
 
     def measure(self, query: Callable | str) -> tuple[np.ndarray, np.ndarray]:

@@ -132,10 +132,10 @@ class Algebra:
 
     def leading(self, parts: Any) -> Any:
         """The first component that is not zero: its sign says which way a number leaves its primal."""
-        found: Any = 0.0
+        first: Any = 0.0
         for c in reversed(self.numbers(parts)):
-            found = jnp.where(c != 0, c, found)
-        return found
+            first = jnp.where(c != 0, c, first)
+        return first
 
     def stacked(self, parts: Any) -> Any:
         """The same components on a leading axis, every order written out."""

@@ -64,17 +64,17 @@ def _rule_apart(call: Met) -> tuple[str, str] | None:
 
         return f
 
-    seen = []
+    compared = []
     for operands, moved, directions in _points(call):
         f, h = around(operands), max(STEPS[max(16, jnp.finfo(x.dtype).bits)] for x in moved)
         tangents = jax.jvp(f, tuple(moved), tuple(directions))[1]
         slopes = [_slope(f, moved, directions, h / 2**i) for i in range(3)]
         for j, rule in enumerate(tangents):
-            seen.append(_compared([s[j] for s in slopes], np.asarray(rule, float)))
-    apart = np.concatenate([s[0] for s in seen])
+            compared.append(_compared([s[j] for s in slopes], np.asarray(rule, float)))
+    apart = np.concatenate([s[0] for s in compared])
     if apart.sum() < max(2, SHARE * apart.size):
         return None
-    rates, rules = (np.concatenate([s[i] for s in seen]) for i in (1, 2))
+    rates, rules = (np.concatenate([s[i] for s in compared]) for i in (1, 2))
     worst = int(np.argmax(np.where(apart, np.abs(rates - rules), -1)))
     return (
         "rule differs",

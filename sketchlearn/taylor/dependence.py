@@ -81,7 +81,7 @@ def dependence(f: Callable, point: Any, reverse: bool = False) -> Dependence:
         >>> found.reached, [flat.name for flat in found.through]
         ((True, False), ['sign'])
     """
-    found: list[Any] = []
+    flows: list[Any] = []
 
     def run(p: Any) -> None:
         program = compat.trace(f, p)
@@ -90,10 +90,10 @@ def dependence(f: Callable, point: Any, reverse: bool = False) -> Dependence:
         out = context.evaluate(program.jaxpr, program.consts, leaves)
         sites = tuple(() if isinstance(y, Jet) else context.sites(y) for y in out)
         reached = tuple(isinstance(y, Jet) for y in out)
-        found.append(Dependence(reached, sites, tuple(context.state.numbers)))
+        flows.append(Dependence(reached, sites, tuple(context.state.numbers)))
 
     jax.eval_shape(run, point)
-    return found[0]
+    return flows[0]
 
 
 def named(flat: Sequence[Flat]) -> str:
@@ -133,9 +133,9 @@ class Flow(Survey):
     def inner(self, order: int, algebra: Algebra | None = None, counted: bool = True, place: str = "") -> Context:
         """The same look at a sub-program."""
         algebra = self.algebra if algebra is None else algebra
-        found = Flow(self.remarks, order, algebra, place or self.place, self.reverse, self.state)
-        found.line = self.line
-        return found
+        flow = Flow(self.remarks, order, algebra, place or self.place, self.reverse, self.state)
+        flow.line = self.line
+        return flow
 
     def sites(self, x: Any) -> tuple[Flat, ...]:
         """The flat operations that a value depends through."""

@@ -50,8 +50,8 @@ def flat_training(flat: Sequence[Flat]) -> str:
 
 def why_flat_training(train: Callable, weights: Any, reverse: bool = False) -> str:
     """The same of a program whose series, or derivative, was found to be zero: its flat operations are looked up."""
-    found = dependence(train, weights, reverse)
-    return flat_training(found.met if any(found.reached) else found.through)
+    of_weights = dependence(train, weights, reverse)
+    return flat_training(of_weights.met if any(of_weights.reached) else of_weights.through)
 
 
 def unmoved(which: np.ndarray, query: Callable | None, parameters: Any, reverse: bool = False) -> tuple[str, bool]:

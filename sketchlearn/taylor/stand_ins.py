@@ -141,11 +141,11 @@ def _arguments(function: Any, call: Call, operands: Sequence[Any]) -> list[Any]:
 
 def _custom(function: Any, refuse: bool = True) -> Any:
     """The function with a derivative rule behind ``jax.jit`` and ``functools.wraps``."""
-    found = function
-    while not is_custom(found) and hasattr(found, "__wrapped__"):
-        found = found.__wrapped__
-    if is_custom(found) or not refuse:
-        return found
+    wrapped = function
+    while not is_custom(wrapped) and hasattr(wrapped, "__wrapped__"):
+        wrapped = wrapped.__wrapped__
+    if is_custom(wrapped) or not refuse:
+        return wrapped
     raise TypeError(
         "stand_in takes a function made by jax.custom_jvp, jax.custom_vjp or jax.custom_gradient, got "
         f"{getattr(function, '__name__', type(function).__name__)!r}, which has no derivative rule of its own. A "
@@ -179,7 +179,7 @@ def _fits(function: Any, call: Call) -> bool:
         return False
     if not call.rules:  # JAX does not tell: the line is what is left
         return bool(place) and place == call.place
-    return all(any(rule is found for found in call.rules) for rule in rules_of(function))
+    return all(any(rule is own for own in call.rules) for rule in rules_of(function))
 
 
 def _same_rules(a: Any, b: Any) -> bool:

@@ -50,9 +50,9 @@ class Survey(Context):
 
     def inner(self, order: int, algebra: Algebra | None = None, counted: bool = True, place: str = "") -> Context:
         """The same survey of a sub-program."""
-        found = Survey(self.remarks, order, self.algebra if algebra is None else algebra, place or self.place)
-        found.line, found.calls = self.line, self.calls
-        return found
+        inside = Survey(self.remarks, order, self.algebra if algebra is None else algebra, place or self.place)
+        inside.line, inside.calls = self.line, self.calls
+        return inside
 
     def note(self, eqn: Any, kind: str, text: str) -> None:
         """Keep one remark for each kind and place."""
@@ -123,7 +123,7 @@ def survey(f: Callable, point: Any) -> tuple[list[Remark], Any]:
     """
     remarks: dict[tuple, Remark] = {}
     calls: dict[tuple, Met] = {}
-    found: list[Any] = []
+    surveys: list[Any] = []
     tree: Any = None
 
     def run(p: Any) -> None:
@@ -135,7 +135,7 @@ def survey(f: Callable, point: Any) -> tuple[list[Remark], Any]:
         out = looking.evaluate(program.jaxpr, program.consts, leaves)
         tree = program.out_tree
         shapes = [v.aval for v in program.jaxpr.outvars]
-        found.extend(
+        surveys.extend(
             (jax.ShapeDtypeStruct(s.shape, s.dtype), isinstance(y, Jet)) for s, y in zip(shapes, out, strict=True)
         )
 
@@ -143,4 +143,4 @@ def survey(f: Callable, point: Any) -> tuple[list[Remark], Any]:
     for call in calls.values():  # these few functions are evaluated, at numbers of the right shape
         if fault := findings(call):
             remarks.setdefault((*fault, call.site), Remark(fault[0], call.site, call.line, fault[1]))
-    return list(remarks.values()), tree.unflatten(found)
+    return list(remarks.values()), tree.unflatten(surveys)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sketchlearn.errors import check_count, check_key
+from sketchlearn.errors import check_count, check_seed
 from sketchlearn.runtime.precision import jit
 from sketchlearn.runtime.seeds import stream
 
@@ -45,7 +45,7 @@ def minibatches(
         (4, 2)
     """
     num_examples, size = check_count("num_examples", num_examples), check_count("batch_size", batch_size)
-    epochs, draw = check_count("epochs", epochs), np.random.default_rng(check_key(seed))
+    epochs, draw = check_count("epochs", epochs), np.random.default_rng(check_seed(seed))
     if size > num_examples:
         raise ValueError(f"batch_size must be at most the number of examples, {num_examples}, got {size}.")
     steps = num_examples // size if drop_last else -(-num_examples // size)
@@ -59,21 +59,21 @@ def minibatches(
 
 def check_batches(batches: Any, num_examples: int) -> np.ndarray:
     """The batches as (T, B) int32, or what is wrong with them."""
-    found = np.asarray(batches)
-    if found.ndim != 2 or not found.size:
-        hint = " For one example a step write batches[:, None]." if found.ndim == 1 else ""
-        raise ValueError(f"batches must have shape (steps, batch size), got {found.shape}.{hint}")
-    if not np.issubdtype(found.dtype, np.integer):
-        raise TypeError(f"batches must hold positions of examples, whole numbers, got dtype {found.dtype}.")
-    if found.min() < PADDING or found.max() >= num_examples:
+    positions = np.asarray(batches)
+    if positions.ndim != 2 or not positions.size:
+        hint = " For one example a step write batches[:, None]." if positions.ndim == 1 else ""
+        raise ValueError(f"batches must have shape (steps, batch size), got {positions.shape}.{hint}")
+    if not np.issubdtype(positions.dtype, np.integer):
+        raise TypeError(f"batches must hold positions of examples, whole numbers, got dtype {positions.dtype}.")
+    if positions.min() < PADDING or positions.max() >= num_examples:
         raise ValueError(
             f"batches must hold positions 0 to {num_examples - 1}, or {PADDING} for an empty place, got values from "
-            f"{found.min()} to {found.max()}."
+            f"{positions.min()} to {positions.max()}."
         )
-    empty = np.flatnonzero((found == PADDING).all(1))
+    empty = np.flatnonzero((positions == PADDING).all(1))
     if len(empty):
         raise ValueError(f"batch {empty[0]} holds no example at all: leave it out.")
-    return found.astype(np.int32)
+    return positions.astype(np.int32)
 
 
 def count_examples(examples: Any) -> int:
@@ -97,7 +97,7 @@ def filled(positions: Any) -> Any:
     return xp.where(positions >= 0, positions, xp.maximum(first, 0))
 
 
-def check_empty_places(batches: np.ndarray, examples: Any, parameters: Any, seen: Callable) -> None:
+def check_empty_places(batches: np.ndarray, examples: Any, parameters: Any, losses_of: Callable) -> None:
     """Refuse a loss that depends on what stands in the empty places of a batch.
 
     It is looked at where training starts, and off there: with a last layer of zeros the losses show nothing.
@@ -119,7 +119,7 @@ def check_empty_places(batches: np.ndarray, examples: Any, parameters: Any, seen
     others = others[finite[others]]
     noise = stream("empty places", 0)
     moved = jax.tree.map(lambda p: p + 0.1 * noise.normal(size=p.shape).astype(p.dtype), parameters)
-    once = jit(seen)
+    once = jit(losses_of)
 
     def run(positions: Any) -> list[Any]:
         return jax.tree.leaves([once(p, positions, present) for p in (parameters, moved)])

@@ -36,15 +36,15 @@ def emptying(train: Any, space: Space) -> str:
     batches = weighted_mean_batches(train)
     if batches is None:
         return ""
-    found = _of_one_coordinate(batches, space)
-    if not len(found):
+    numbers = _of_one_coordinate(batches, space)
+    if not len(numbers):
         return ""
-    batch = batches[found[0]]
+    batch = batches[numbers[0]]
     names = dict.fromkeys(_name(space, int(i)) for i in batch[batch != PADDING])
-    more = f" ({len(found)} of {len(batches)} batches are like it)" if len(found) > 1 else ""
+    more = f" ({len(numbers)} of {len(batches)} batches are like it)" if len(numbers) > 1 else ""
     return (
-        f"batch {found[0]} holds nothing but {' and '.join(names)}{more}, whose weight cancels in a weighted mean: the "
-        "series does not see a deletion that retraining answers by leaving out the step"
+        f"batch {numbers[0]} holds nothing but {' and '.join(names)}{more}, whose weight cancels in a weighted mean: "
+        "the series does not see a deletion that retraining answers by leaving out the step"
     )
 
 
@@ -59,17 +59,17 @@ def emptied(batches: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
     return out
 
 
-def emptied_in_words(found: list[np.ndarray]) -> str:
+def emptied_in_words(batches_of: list[np.ndarray]) -> str:
     """What to say of predictions of which some empty batches; nothing if none does."""
-    count = sum(len(numbers) > 0 for numbers in found)
+    count = sum(len(numbers) > 0 for numbers in batches_of)
     if not count:
         return ""
-    numbers = np.unique(np.concatenate(found))
+    numbers = np.unique(np.concatenate(batches_of))
     shown = ", ".join(map(str, numbers[:SHOWN])) + (", .." if len(numbers) > SHOWN else "")
     named = f"batch{'es' * (len(numbers) > 1)} {shown}"
     return (
-        f"{count} of {len(found)} deletions leave{'s' * (count == 1)} nothing of a batch ({named}): retraining skips "
-        "that step, which no series of a weighted mean foresees. Their errors are unknown (NaN): retrain."
+        f"{count} of {len(batches_of)} deletions leave{'s' * (count == 1)} nothing of a batch ({named}): retraining "
+        "skips that step, which no series of a weighted mean foresees. Their errors are unknown (NaN): retrain."
     )
 
 

@@ -91,16 +91,16 @@ def first_failure(recipe: Any, weights: Any, direction: Any = None, degree: int 
             return np.asarray(jit(f)(weights))[None]
         return np.asarray(jit(lambda w, d: taylor_coefficients(f, w, d, degree))(weights, direction))
 
-    seen = ~np.isfinite(signals(watched))
-    if not seen.any():
+    broken = ~np.isfinite(signals(watched))
+    if not broken.any():
         return None
-    number = int(seen.any(0).argmax())
+    number = int(broken.any(0).argmax())
     batch = recipe.batches[number]
     alone = ~np.isfinite(signals(lambda w: of_examples(w, number))).all(0)
     return Failure(
         number,
         len(recipe.batches),
-        int(seen[:, number].argmax()),
+        int(broken[:, number].argmax()),
         tuple(int(i) for i in batch if i >= 0),
         tuple(dict.fromkeys(int(i) for i in batch[alone])),
     )

@@ -73,18 +73,18 @@ def check_query(query: Any, parameters: Any) -> Any:
     if not callable(query):
         raise TypeError(f"query must be a function of the trained parameters, got {type(query).__name__}.")
     tree = jax.tree.structure(parameters)
-    answer = _shapes(query, parameters, f"the query failed on what train returns, a pytree of structure {tree}")
-    if not isinstance(answer, jax.ShapeDtypeStruct):
+    shape = _shapes(query, parameters, f"the query failed on what train returns, a pytree of structure {tree}")
+    if not isinstance(shape, jax.ShapeDtypeStruct):
         raise TypeError(
             "a query returns one array (or number), this one a pytree of structure "
-            f"{jax.tree.structure(answer)}; stack several values into one array."
+            f"{jax.tree.structure(shape)}; stack several values into one array."
         )
-    if not jnp.issubdtype(answer.dtype, jnp.floating):
+    if not jnp.issubdtype(shape.dtype, jnp.floating):
         raise TypeError(
             "a query returns real floating-point numbers (a loss, a logit), this one an array of dtype "
-            f"{answer.dtype}, which has no Taylor coefficients."
+            f"{shape.dtype}, which has no Taylor coefficients."
         )
-    return answer
+    return shape
 
 
 def check_smooth_query(query: Any, parameters: Any, reverse: bool = False) -> Any:
@@ -96,9 +96,9 @@ def check_smooth_query(query: Any, parameters: Any, reverse: bool = False) -> An
         reverse: whether JAX's own derivatives are asked for, to which ``stop_gradient`` is a constant.
     """
     shape = check_query(query, parameters)
-    found = dependence(query, parameters, reverse)
-    if not any(found.reached):
-        raise FlatQuery(flat_query(found.through))
+    of_parameters = dependence(query, parameters, reverse)
+    if not any(of_parameters.reached):
+        raise FlatQuery(flat_query(of_parameters.through))
     return shape
 
 

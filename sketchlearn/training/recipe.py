@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from sketchlearn.errors import check_count, check_key
+from sketchlearn.errors import check_count, check_seed
 from sketchlearn.runtime.arrays import check_dtype, is_tracer
 from sketchlearn.runtime.precision import converted, floating, in_full_precision, jit, wider, widest
 from sketchlearn.runtime.seeds import jax_key
@@ -118,7 +118,7 @@ class Recipe:
         self.batches = check_batches(batches, self.num_examples)
         self._padded = bool((self.batches == PADDING).any())
         self._wants = optional_arguments(loss)
-        self._key = jax_key("layer and loss keys", check_key(seed))
+        self._key = jax_key("layer and loss keys", check_seed(seed))
         first, present = self._chosen(self.batches[0]), jnp.asarray(self.batches[0] >= 0)
         ones = present.astype(jnp.result_type(float) if dtype is None else dtype)
         made = network(model, initial, self._key, lambda m: self._losses(m, first, self._key, ones, loss, present))

@@ -150,8 +150,8 @@ class RetrainBank:
     def values(self, query: Callable, delete: Any) -> np.ndarray:
         """The query after each deletion: its own shape, after an axis B for a stack; float64."""
         z = self.space.locate(delete)
-        found = self.evaluated(query, 1 - np.asarray(self.space.embed(np.atleast_2d(z)), np.float64))
-        return found if z.ndim > 1 else found[0]
+        values = self.evaluated(query, 1 - np.asarray(self.space.embed(np.atleast_2d(z)), np.float64))
+        return values if z.ndim > 1 else values[0]
 
     def evaluated(self, query: Callable, weights: Any) -> np.ndarray:
         """The query for rows of weights (B, n); float64."""
@@ -159,14 +159,14 @@ class RetrainBank:
         one = jit(query)
         stacked = self.retrained(weights)
         rows = [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(len(np.atleast_2d(weights)))]
-        found = np.stack([np.asarray(one(row), np.float64) for row in rows])
-        bad = np.flatnonzero(~np.isfinite(found).reshape(len(found), -1).all(1))
+        values = np.stack([np.asarray(one(row), np.float64) for row in rows])
+        bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
         if len(bad):
             raise FloatingPointError(
-                f"the query is NaN or infinite after retraining {len(bad)} of {len(found)} times, first for row "
+                f"the query is NaN or infinite after retraining {len(bad)} of {len(values)} times, first for row "
                 f"{bad[0]} of the weights."
             )
-        return found
+        return values
 
     def predict(self, query: Callable, delete: Any) -> Prediction:
         """The truth in the form of a prediction: retrained, with an error of zero for this seed."""

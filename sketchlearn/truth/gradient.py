@@ -54,10 +54,10 @@ def gradient(train: Callable, query: Callable, space: Space, centre: Any = None,
     """
     full_weights(space, dtype)
     check_emptying(train, space)
-    found, text = gradient_or_why_not(train, query, space, centre, dtype)
+    derivative, text = gradient_or_why_not(train, query, space, centre, dtype)
     if text:
         warnings.warn(text, UserWarning, stacklevel=2)
-    return found
+    return derivative
 
 
 def gradient_or_why_not(
@@ -76,14 +76,14 @@ def gradient_or_why_not(
         # one output after the other: all at once would keep the memory of a pass for each
         return jax.lax.map(lambda v: back(v)[0], jnp.eye(values.size, dtype=values.dtype))
 
-    found = np.asarray(jit(rows)(z), float)
-    if not np.isfinite(found).all():
+    derivative = np.asarray(jit(rows)(z), float)
+    if not np.isfinite(derivative).all():
         raise FloatingPointError(f"the gradient through training is not finite.{explanation(train, weights)}")
-    still, text = np.logical_not(found.any(1)), ""
+    still, text = np.logical_not(derivative.any(1)), ""
     if still.any():
         if still.all() and not any(dependence(train, weights, reverse=True).reached):
             raise FlatTraining(why_flat_training(train, weights, reverse=True))
         text, flat = unmoved(still, query, parameters, reverse=True)
         if still.all() and flat:
             raise FlatQuery(text)
-    return found.T.reshape(space.dim, *shape.shape), text
+    return derivative.T.reshape(space.dim, *shape.shape), text

@@ -13,7 +13,7 @@ from sketchlearn.errors import check_count
 from sketchlearn.execution.progress import track
 from sketchlearn.runtime.arrays import check_dtype
 from sketchlearn.runtime.precision import jit
-from sketchlearn.runtime.workers import lanes, side_by_side
+from sketchlearn.runtime.workers import num_workers, side_by_side
 from sketchlearn.training.nonfinite import explanation
 from sketchlearn.training.program import check_query, check_train
 
@@ -94,7 +94,7 @@ def retrained_blocks(
 
     # always of one size: a row's last digits may depend on the size of its block, so not on how many are asked for
     compiled = jit(jax.vmap(one)).lower(jnp.asarray(stack[padded[:batch_size]])).compile()
-    done = side_by_side(compiled, arguments(), lanes(batch_size * min(len(starts), 2), batch_size))
+    done = side_by_side(compiled, arguments(), num_workers(batch_size * min(len(starts), 2), batch_size))
     for start, block in track(
         zip(starts, done, strict=True), "retraining", "run", scale=batch_size, total=len(rest), show=show
     ):

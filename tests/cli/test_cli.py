@@ -88,7 +88,7 @@ def test_figure_1_is_the_stability_profile(capsys, names, tmp_path):
     assert err == "", "--quiet shows no progress"
     report = json.loads(out, parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))
     assert written(tmp_path, "figure1") == report
-    assert report["settings"] == {"degree": 1, "num_directions": 2, "key": 4, "query": "emma"}
+    assert report["settings"] == {"degree": 1, "num_directions": 2, "seed": 4, "query": "emma"}
     assert np.shape(report["log2_norms"]) == (2, 1)
     assert report["radius"] is None, "one order has no slope"
 
@@ -203,7 +203,7 @@ BAD = {
     "degree 0 of 2": (["figure", 2, "--degree", 0], "degree must be at least 1, got 0"),
     "degree 0 of 3": (["figure", 3, "--degree", 0], "degree must be at least 1, got 0"),
     "no directions": (["figure", 3, "--directions", 0], "num_directions must be at least 1, got 0"),
-    "negative seed": (["figure", 3, "--seed", -1], "key must be at least 0, got -1"),
+    "negative seed": (["figure", 3, "--seed", -1], "seed must be at least 0, got -1"),
     "plan of no such names": (["plan", "--delete", "zzzz"], "none of the 1000 training names contains 'zzzz'"),
     "pilot of one": (["plan", "--pilot", 1], "pilot must be at least 2, got 1"),
     "plan in no time": (["plan", "--seconds", 0], "seconds must be positive and finite, got 0.0"),

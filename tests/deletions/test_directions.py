@@ -15,8 +15,8 @@ SAMPLES = 200_000
 SIGMAS = 5  # of the sample mean; the seeds are fixed, so a right formula that passes once always passes
 
 
-def complex_directions(count, dim, key=0):
-    re, im = directions(key, jnp.arange(count), dim)
+def complex_directions(count, dim, seed=0):
+    re, im = directions(seed, jnp.arange(count), dim)
     return np.asarray(re, float) + 1j * np.asarray(im, float)
 
 
@@ -60,11 +60,11 @@ def test_a_direction_depends_on_key_number_and_dimension_alone():
         re, im = directions(0, jnp.array(numbers), 4)
         # XLA may order the sum of squares differently in a block of another size: some roundings of 6e-8
         np.testing.assert_allclose(np.asarray(re) + 1j * np.asarray(im), whole[numbers], rtol=0, atol=3e-7)
-    assert len({complex(z) for z in np.concatenate([whole[:, 0], complex_directions(10, 4, key=1)[:, 0]])}) == 20
+    assert len({complex(z) for z in np.concatenate([whole[:, 0], complex_directions(10, 4, seed=1)[:, 0]])}) == 20
 
 
 def test_the_same_call_gives_the_same_bits_and_jit_only_other_roundings():
-    first, again = complex_directions(4, 5, key=3), complex_directions(4, 5, key=3)
+    first, again = complex_directions(4, 5, seed=3), complex_directions(4, 5, seed=3)
     np.testing.assert_array_equal(again, first)
     re, im = jax.jit(lambda numbers: directions(3, numbers, 5))(jnp.arange(4))
     np.testing.assert_allclose(np.asarray(re) + 1j * np.asarray(im), first, rtol=0, atol=3e-7)  # as above
@@ -72,11 +72,11 @@ def test_the_same_call_gives_the_same_bits_and_jit_only_other_roundings():
 
 def test_keys_of_32_bits_are_all_different():
     keys = [0, 1, 2**31 - 1, 2**31, 2**32 - 1]
-    assert len({complex(complex_directions(1, 2, key=key)[0, 0]) for key in keys}) == len(keys)
+    assert len({complex(complex_directions(1, 2, seed=key)[0, 0]) for key in keys}) == len(keys)
 
 
 def test_float32_and_float64_see_the_same_directions():
-    single = complex_directions(6, 5, key=12)
+    single = complex_directions(6, 5, seed=12)
     with jax.enable_x64(True):
         re, im = directions(12, jnp.arange(6), 5)
         assert re.dtype == jnp.float64

@@ -181,7 +181,7 @@ def test_projected_gradients_without_a_projection_are_the_empirical_fisher_s_inf
     found = ProjectedGradients(problem, SPACE, dim=None).predict(query, STACK)
     np.testing.assert_allclose(found.change, by_hand.T, rtol=1e-9)
     # an invertible projection changes nothing: (Pv)·(PFP')^-1 (Pg) = v·F^-1 g
-    square = ProjectedGradients(problem, SPACE, dim=P, key=3).predict(query, STACK)
+    square = ProjectedGradients(problem, SPACE, dim=P, seed=3).predict(query, STACK)
     np.testing.assert_allclose(square.change, by_hand.T, rtol=1e-8)
 
 

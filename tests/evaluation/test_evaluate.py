@@ -131,10 +131,10 @@ def test_a_method_that_was_made_from_test_deletions_is_flagged():
 
 
 def test_random_deletions_have_their_size_and_their_seed():
-    x = sl.random_deletions(1000, 0.001, 5, key=3)
+    x = sl.random_deletions(1000, 0.001, 5, seed=3)
     assert x.sum(1).tolist() == [1] * 5
-    assert (x == sl.random_deletions(1000, 0.001, 5, key=3)).all()
-    assert (x != sl.random_deletions(1000, 0.001, 5, key=4)).any()
+    assert (x == sl.random_deletions(1000, 0.001, 5, seed=3)).all()
+    assert (x != sl.random_deletions(1000, 0.001, 5, seed=4)).any()
     assert len({r.tobytes() for r in sl.random_deletions(100, 0.5, 20)}) == 20
 
 

@@ -61,9 +61,9 @@ def test_figure_2_holds_the_partial_sums_of_the_series():
 @pytest.mark.parametrize("estimator", ["mean", "median_of_means", "auto"])
 def test_figure_3_holds_what_the_sketch_predicts_along_the_deletion(estimator):
     curve = figures.sketch_figure(
-        Cubic(), num_directions=60, key=1, estimators=[estimator], retrainings=2, progress=False
+        Cubic(), num_directions=60, seed=1, estimators=[estimator], retrainings=2, progress=False
     )[0]
-    made = sl.sketch(Cubic().train, sl.Examples(4), num_directions=60, key=1, progress=False)
+    made = sl.sketch(Cubic().train, sl.Examples(4), num_directions=60, seed=1, progress=False)
     for i in (1, 30, 100):
         x = curve.fractions[i] * np.array([1.0, 0, 0, 1])
         found = made.predict(Cubic().query("max"), x, estimator=estimator)
@@ -79,9 +79,9 @@ def test_figure_3_holds_what_the_sketch_predicts_along_the_deletion(estimator):
 
 
 def test_figure_1_is_the_stability_profile_of_the_loss():
-    found = figures.stability_figure(Cubic(), degree=3, num_directions=2, key=5, progress=False)
+    found = figures.stability_figure(Cubic(), degree=3, num_directions=2, seed=5, progress=False)
     direct = sl.stability_profile(
-        Cubic().train, Cubic().query("max"), 3, 2, space=sl.Examples(4), key=5, progress=False
+        Cubic().train, Cubic().query("max"), 3, 2, space=sl.Examples(4), seed=5, progress=False
     )
     np.testing.assert_array_equal(found.norms, direct.norms)
 

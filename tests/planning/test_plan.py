@@ -18,7 +18,7 @@ from sketchlearn.planning.plan import Row, _recommend, _typical
 from sketchlearn.planning.variance import chi_square_factors, contribution_variance, is_exact
 from sketchlearn.reference import bombieri_norm, homogeneous_terms
 from sketchlearn.runtime import jax_compat as _jax_compat
-from sketchlearn.runtime import workers as lanes
+from sketchlearn.runtime import workers
 from sketchlearn.runtime.seeds import subseed
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -145,7 +145,7 @@ def test_intervals_are_those_of_chi_square():
 
 
 def test_the_planned_variance_brackets_that_of_a_large_sketch(found):
-    made = sl.sketch(train, sl.Examples(N), degree=2, num_directions=4000, key=1, progress=False)
+    made = sl.sketch(train, sl.Examples(N), degree=2, num_directions=4000, seed=1, progress=False)
     deletions = _typical(sl.Examples(N), 8, 0)
     errors = made.predict(query, deletions.astype(bool), "mean").standard_errors
     actual = 4000 * (errors**2).mean(0)
@@ -240,16 +240,16 @@ def test_disk_is_what_a_sketch_holds(found):
 
 def test_time_is_that_of_the_sketches_own_blocks(monkeypatch):
     cost = Cost(2, 10.0, 0.5, 0.75, 2, 100, 16, 1.0, 1, 1)
-    monkeypatch.setattr(lanes, "os", type("os", (), {"sched_getaffinity": staticmethod(lambda _: {0, 1})}))
-    assert cost.seconds(40) == 10 + 0.75 * 40  # too few for two lanes
+    monkeypatch.setattr(workers, "os", type("os", (), {"sched_getaffinity": staticmethod(lambda _: {0, 1})}))
+    assert cost.seconds(40) == 10 + 0.75 * 40  # too few for two workers
     assert cost.seconds(140) == 10 + 0.5 * 4 * 47  # three blocks of at most 50, in two rounds of two
     assert cost.seconds(200) == 10 + 0.5 * 200
 
 
 def test_the_pilot_runs_directions_that_the_sketch_of_the_same_key_does_not():
     z = np.eye(N)[:2]
-    seen = run_pilot(train, sl.Examples(N), query, z, 2, 5, 64, key=3, progress=False)
-    made = sl.sketch(train, sl.Examples(N), degree=2, num_directions=9, key=3, progress=False)
+    seen = run_pilot(train, sl.Examples(N), query, z, 2, 5, 64, seed=3, progress=False)
+    made = sl.sketch(train, sl.Examples(N), degree=2, num_directions=9, seed=3, progress=False)
     assert not np.isin(seen.coefficients[:, 0, 0].round(9), made.measure(query)[1][:, 0].round(9)).any()
     own = sl.sketch(train, sl.Examples(N), 2, 5, subseed("pilot directions", 3), progress=False)
     # the same directions in a block of another size, float64
@@ -260,9 +260,9 @@ def test_the_pilot_runs_directions_that_the_sketch_of_the_same_key_does_not():
 
 
 def test_a_pilot_larger_than_the_blocks_that_fit_is_run_in_several(monkeypatch):
-    whole = run_pilot(train, sl.Examples(N), query, np.eye(N)[:2], 2, 5, 64, key=3, progress=False)
+    whole = run_pilot(train, sl.Examples(N), query, np.eye(N)[:2], 2, 5, 64, seed=3, progress=False)
     monkeypatch.setattr("sketchlearn.planning.pilot.affordable_block", lambda *_: 3)
-    parts = run_pilot(train, sl.Examples(N), query, np.eye(N)[:2], 2, 5, 64, key=3, progress=False)
+    parts = run_pilot(train, sl.Examples(N), query, np.eye(N)[:2], 2, 5, 64, seed=3, progress=False)
     assert parts.costs[0].timed == 3
     np.testing.assert_allclose(parts.coefficients, whole.coefficients, rtol=1e-12)
     np.testing.assert_allclose(parts.terms, whole.terms, rtol=1e-12, atol=1e-15)
@@ -434,7 +434,7 @@ def test_a_backend_that_does_not_tell_its_memory_is_asked_no_more():
 
 def test_without_the_backends_word_memory_is_estimated_from_the_program(monkeypatch):
     monkeypatch.setattr(_jax_compat, "working_bytes", lambda compiled: None)
-    seen = run_pilot(train, sl.Examples(N), query, np.eye(N)[:2], 1, 2, 8, key=0, progress=False)
+    seen = run_pilot(train, sl.Examples(N), query, np.eye(N)[:2], 1, 2, 8, seed=0, progress=False)
     program = _jax_compat.trace(train, jnp.ones(N))
     assert seen.costs[0].working_bytes == 2 * _jax_compat.peak_bytes(program.jaxpr)
 
@@ -447,7 +447,7 @@ BAD = {
     "pilot no number": ({"pilot": 2.5}, TypeError, "pilot must be a whole number"),
     "degree": ({"degree": 0}, ValueError, "degree must be at least 1"),
     "directions": ({"num_directions": 1}, ValueError, "num_directions must be at least 2"),
-    "key": ({"key": -1}, ValueError, "key must be at least 0"),
+    "seed": ({"seed": -1}, ValueError, "seed must be at least 0"),
     "seconds 0": ({"seconds": 0}, ValueError, "seconds must be positive and finite, got 0"),
     "seconds nan": ({"seconds": math.nan}, ValueError, "seconds must be positive and finite"),
     "seconds text": ({"seconds": "1"}, TypeError, "seconds must be a number, got '1' of type str"),

@@ -183,7 +183,7 @@ def test_the_plot_draws_every_direction_and_labels_its_axes():
 BAD = {
     "degree 0": ({"degree": 0}, ValueError, "degree must be at least 1, got 0"),
     "no directions": ({"num_directions": 0}, ValueError, "num_directions must be at least 1"),
-    "negative key": ({"key": -1}, ValueError, "key must be at least 0"),
+    "negative seed": ({"seed": -1}, ValueError, "seed must be at least 0"),
     "method": ({"method": "fourier"}, ValueError, 'method must be "series" or "cauchy", got \'fourier\''),
     "space": ({"space": 3}, TypeError, "space must be Examples"),
     "no space": ({"space": None}, TypeError, r"pass space=sketchlearn\.Examples\(n\)"),

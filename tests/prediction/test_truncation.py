@@ -12,8 +12,8 @@ from sketchlearn.prediction.calibration import CALIBRATION
 from sketchlearn.prediction.interpolation import Interpolant
 
 
-def draw(m, q, key=0):
-    re, im = directions(key, np.arange(m), q)
+def draw(m, q, seed=0):
+    re, im = directions(seed, np.arange(m), q)
     return np.asarray(re, float) + 1j * np.asarray(im, float)
 
 

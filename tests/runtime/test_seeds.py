@@ -57,7 +57,7 @@ def test_directions_are_not_the_noise_that_a_program_draws_from_the_same_seed():
 @pytest.mark.parametrize("key", range(3))
 def test_no_test_subset_is_a_training_subset_of_the_regression_of_the_same_seed(key):
     bank = sl.RetrainBank(None, lambda w: w @ jnp.arange(40.0), {}, sl.Examples(40))
-    method = sl.baselines.DatamodelRegression(bank, num_subsets=100, fraction=0.1, key=key)
+    method = sl.baselines.DatamodelRegression(bank, num_subsets=100, fraction=0.1, seed=key)
     tested = sl.random_deletions(40, 0.1, 100, key)
     assert not {x.tobytes() for x in method.seen_deletions} & {x.tobytes() for x in tested.astype(float)}
 

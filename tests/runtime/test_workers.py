@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from sketchlearn.runtime.workers import lanes, side_by_side, waits_for_its_own_threads
+from sketchlearn.runtime.workers import num_workers, side_by_side, waits_for_its_own_threads
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 7])
@@ -16,7 +16,7 @@ def test_results_come_in_the_order_of_the_arguments(width):
     assert list(side_by_side(lambda a, b: a - b, [(i, 2 * i) for i in range(5)], width)) == [0, -1, -2, -3, -4]
 
 
-def test_as_many_run_at_once_as_there_are_lanes():
+def test_as_many_run_at_once_as_there_are_workers():
     together = threading.Barrier(3, timeout=20)  # breaks unless three are running at once
     assert len(list(side_by_side(lambda _: together.wait(), [(i,) for i in range(6)], width=3))) == 6
 
@@ -40,8 +40,8 @@ def test_an_error_reaches_the_caller_and_stops_what_has_not_begun():
 
 
 def test_small_work_is_not_split():
-    assert lanes(31, 32) == 1
-    assert lanes(1, 32) == 1
+    assert num_workers(31, 32) == 1
+    assert num_workers(1, 32) == 1
 
 
 # Eight steps of Newton's method for every row of weights: side by side, they soon wait for one another.
@@ -71,13 +71,13 @@ print(len(out), waits_for_its_own_threads(program), bool((out[0] == program(weig
 
 
 @pytest.mark.parametrize("kind", ["lu", "cholesky", "eigh"])
-def test_batches_of_factorisations_end_where_there_are_several_lanes(kind):
+def test_batches_of_factorisations_end_where_there_are_several_workers(kind):
     """Each of them stopped for ever, within its first hundred blocks, when two ran at once."""
     code = [sys.executable, "-c", NEWTON.replace("KIND", kind)]  # a thread that waits for ever cannot be stopped
     done = subprocess.run(code, capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.split() == ["100", "True", "True"]
 
 
-def test_a_program_without_factorisations_keeps_its_lanes():
+def test_a_program_without_factorisations_keeps_its_workers():
     program = jax.jit(lambda x: jnp.tanh(x @ x)).lower(jnp.ones((64, 64))).compile()
     assert not waits_for_its_own_threads(program)

@@ -1,7 +1,7 @@
 """What predictions were, kept: a change of the code that is meant to change no number changes none of these.
 
-Written anew by ``python -m tests.test_golden`` from the root of the repository; a change that is meant to move numbers
-says so where it is made.
+Written anew by ``python -m tests.sketching.test_golden`` from the root of the repository; a change that is meant to
+move numbers says so where it is made.
 """
 
 import functools
@@ -19,7 +19,7 @@ import sketchlearn as sl
 
 DATA = Path(__file__).parents[1] / "data"
 KEPT = DATA / "golden.json"
-STORE = DATA / "store_format_2"
+STORES = {2: DATA / "store_format_2", 3: DATA / "store_format_3"}  # each written when it was today's
 N, GROUPS = 20, 5
 DELETIONS = ([0], [1, 3], [0, 2, 4])
 KINDS = list(itertools.product((False, True), (None, 0.2), (False, True), (False, True)))
@@ -45,7 +45,7 @@ def query(theta):
 def made(additive, centre, store=None):
     space = sl.Groups(np.arange(N) % GROUPS)
     return sl.sketch(
-        train, space, 3, 20, key=3, batch_size=8, progress=False, additive=additive, centre=centre, store=store
+        train, space, 3, 20, seed=3, batch_size=8, progress=False, additive=additive, centre=centre, store=store
     )
 
 
@@ -102,11 +102,20 @@ def test_a_sketch_on_disk_predicts_what_the_one_in_memory_does(additive, tmp_pat
     assert farthest(disk, memory) == 0
 
 
-def test_a_store_of_this_format_is_read(kept, tmp_path):
-    shutil.copytree(STORE, tmp_path / "store")  # nothing may be written beside it
+@pytest.mark.parametrize("number", STORES)
+def test_a_store_of_each_format_is_read(number, kept, tmp_path):
+    shutil.copytree(STORES[number], tmp_path / "store")  # nothing may be written beside it
     with jax.enable_x64(True):
-        found = predictions(sl.open_sketch(tmp_path / "store"), False, False)
+        made = sl.open_sketch(tmp_path / "store")
+        found = predictions(made, False, False)
+    assert made.seed == 3
     assert farthest(found, kept[label((True, None, False, False))]) < 1e-9
+
+
+def test_a_store_of_the_format_before_is_not_written_to(tmp_path):
+    shutil.copytree(STORES[2], tmp_path / "store")
+    with jax.enable_x64(True), pytest.raises(sl.StoreError, match=r"has format 2, .* this version only reads it"):
+        made(True, None, tmp_path / "store")
 
 
 def main():
@@ -115,8 +124,9 @@ def main():
         if KEPT.exists():
             old = json.loads(KEPT.read_text())
             print("moved by at most", max(farthest(every[k], old[k]) for k in every if k in old))
-        shutil.rmtree(STORE, ignore_errors=True)
-        made(True, None, STORE)
+        newest = STORES[max(STORES)]
+        shutil.rmtree(newest, ignore_errors=True)
+        made(True, None, newest)
     KEPT.write_text(json.dumps(every, indent=1) + "\n")
 
 

@@ -196,7 +196,7 @@ def test_the_standard_errors_of_orthogonal_directions_are_not_too_small():
     truth = learner.term(2, x)
     pulls = []
     for key in range(60):
-        made = made_of(learner, degree=2, m=60, design="orthogonal", key=key)
+        made = made_of(learner, degree=2, m=60, design="orthogonal", seed=key)
         found = made.predict(query, x, "mean")
         pulls.append(((found.terms[1] - truth) / found.standard_errors[1])[0])
     # 60 draws of a normal variable: its root mean square is 1 ± 0.09, and up to 1/q more is what the blocks add

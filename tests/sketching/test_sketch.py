@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 def psi(made):
     """The directions of a sketch, (m, q) complex."""
-    re, im = directions(made.key, jnp.arange(made.num_directions), made.space.dim)
+    re, im = directions(made.seed, jnp.arange(made.num_directions), made.space.dim)
     return np.asarray(re) + 1j * np.asarray(im)
 
 
@@ -205,7 +205,7 @@ def test_the_key_and_only_the_key_decides_the_sketch():
 
     def coefficients(key, num_directions=3):
         made = sl.sketch(
-            learner.train, sl.Examples(4), degree=2, num_directions=num_directions, key=key, progress=False
+            learner.train, sl.Examples(4), degree=2, num_directions=num_directions, seed=key, progress=False
         )
         return made.coefficients["a"]
 
@@ -315,7 +315,7 @@ def test_groups_for_asks_for_eight_times_the_logarithm_within_half_the_direction
 
 def test_auto_drops_the_orders_that_are_noise_and_says_so():
     learner = Polynomial(n=40, outputs=1, sizes=(3, 0.01, 0.01))
-    made = sl.sketch(learner.train, sl.Examples(40), degree=3, num_directions=100, key=4, progress=False)
+    made = sl.sketch(learner.train, sl.Examples(40), degree=3, num_directions=100, seed=4, progress=False)
     x = np.sign(learner.tensors[0][0])  # aligned with the gradient, so that the first order is clear
     auto, kernel = (made.predict(lambda p: p["a"][0], x, estimator=estimator) for estimator in ("auto", "kernel"))
     np.testing.assert_array_equal(auto.orders_used, [True, False, False])
@@ -396,7 +396,7 @@ def test_a_first_order_lost_in_noise_is_kept_but_warned_about():
     learner = Polynomial(n=40, outputs=1, sizes=(1,))
     g = learner.tensors[0][0]
     x = np.eye(40)[0] - g * g[0] / (g @ g)  # orthogonal to the gradient: the truth is zero
-    made = sl.sketch(learner.train, sl.Examples(40), degree=1, num_directions=50, key=1, progress=False)
+    made = sl.sketch(learner.train, sl.Examples(40), degree=1, num_directions=50, seed=1, progress=False)
     found = made.predict(lambda p: p["a"][0], x)
     assert abs(found.terms[0]) < found.standard_errors[0], "the key is chosen so"
     assert found.orders_used.all()
@@ -487,9 +487,9 @@ BAD_SKETCH = {
     "fractional degree": ({"degree": 1.5}, TypeError, "degree must be a whole number, got 1.5"),
     "no directions": ({"num_directions": 0}, ValueError, "num_directions must be at least 1, got 0"),
     "fractional directions": ({"num_directions": 2.5}, TypeError, "num_directions must be a whole number"),
-    "negative key": ({"key": -1}, ValueError, "key must be at least 0, got -1"),
-    "large key": ({"key": 2**32}, ValueError, r"key must be below 2\*\*32"),
-    "fractional key": ({"key": 0.5}, TypeError, "key must be a whole number"),
+    "negative seed": ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
+    "large seed": ({"seed": 2**32}, ValueError, r"seed must be below 2\*\*32"),
+    "fractional seed": ({"seed": 0.5}, TypeError, "seed must be a whole number"),
     "block of none": ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
     "space is a number": (
         {"space": 3},
@@ -518,7 +518,7 @@ def test_double_precision_is_refused_where_it_is_not_enabled():
 
 
 def test_the_arguments_that_the_refusals_change_are_good():
-    assert repr(good()) == "Sketch(2 directions, degree 1, Examples(3), key=0)"
+    assert repr(good()) == "Sketch(2 directions, degree 1, Examples(3), seed=0)"
 
 
 def ask(made, **changes):

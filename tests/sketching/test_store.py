@@ -155,7 +155,7 @@ def test_other_arguments_are_refused_and_both_are_printed(tmp_path):
     sketched(tmp_path / "s")
     for options, message in (
         ({"m": 11}, "num_directions: stored 10, asked for 11"),
-        ({"key": 3}, "key: stored 0, asked for 3"),
+        ({"seed": 3}, "seed: stored 0, asked for 3"),
         ({"f": lambda w: train(2 * w)}, "train: stored"),
         ({"space": sl.Groups(list("aabbcc"))}, "space: stored"),
         ({"additive": True}, "additive: stored false, asked for true"),
@@ -167,6 +167,30 @@ def test_other_arguments_are_refused_and_both_are_printed(tmp_path):
             sketched(tmp_path / "s", **options)
     with pytest.raises(sl.StoreError, match="another training program"):
         sl.open_sketch(tmp_path / "s", train=lambda w: train(2 * w))
+
+
+def test_the_fingerprint_of_a_program_does_not_know_what_its_functions_are_called():
+    def program(double, ramp, slope=2.0):
+        def inner(x):
+            return slope * jnp.where(x > 0, x, 0.0)
+
+        inner.__name__ = double
+        jitted = jax.jit(inner)
+
+        @jax.custom_jvp
+        def rule(x):
+            return jnp.sin(x)
+
+        rule.defjvp(lambda p, t: (rule(*p), jnp.cos(p[0]) * t[0]))
+        rule.fun.__name__ = ramp
+        return lambda w: jax.lax.scan(lambda c, _: (jitted(c) + rule(c) + jitted(2 * c), None), w, None, length=2)[0]
+
+    made = [program("double", "ramp"), program("twice", "sine"), program("double", "ramp", 3.0)]
+    one, renamed, other = (fingerprint.fingerprint(f, jnp.ones(3)) for f in made)
+    assert one == renamed
+    assert one != other
+    one, renamed, other = (fingerprint.fingerprint(f, jnp.ones(3), names=True) for f in made)
+    assert one != renamed, "of format 2"
 
 
 def test_constants_of_the_program_count_as_arguments():
@@ -346,8 +370,8 @@ def test_a_damaged_manifest_is_written_again_when_asked_and_no_block_is_lost(tmp
 def test_other_arguments_cannot_pass_by_repairing_a_damaged_manifest(tmp_path):
     sketched(tmp_path / "s")
     (tmp_path / "s" / "manifest.json").write_text("{}")
-    sketched(tmp_path / "s", repair=True, key=1)
-    other, fresh = sl.open_sketch(tmp_path / "s"), sketched(key=1)
+    sketched(tmp_path / "s", repair=True, seed=1)
+    other, fresh = sl.open_sketch(tmp_path / "s"), sketched(seed=1)
     jax.tree.map(np.testing.assert_array_equal, other.coefficients, fresh.coefficients)
 
 
@@ -411,7 +435,7 @@ def test_a_store_of_another_format_is_refused_with_the_reason(tmp_path):
     manifest = tmp_path / "s" / "manifest.json"
     changed = json.loads(manifest.read_text()) | {"format": 7}
     manifest.write_text(json.dumps(changed))
-    with pytest.raises(sl.StoreError, match=r"has format 7, written by sketchlearn .*reads format 2"):
+    with pytest.raises(sl.StoreError, match=r"has format 7, written by sketchlearn .*reads formats 2 and 3"):
         sl.open_sketch(tmp_path / "s")
 
 

@@ -86,14 +86,14 @@ class Baseline:
         baseline = np.asarray(jit(query)(self.parameters), np.float64)
         if not np.isfinite(baseline).all():
             raise FloatingPointError("the query is NaN or infinite with nothing deleted.")
-        found = np.asarray(self.changes(query, x), np.float64)
-        if not np.isfinite(found).all():
+        changes = np.asarray(self.changes(query, x), np.float64)
+        if not np.isfinite(changes).all():
             raise FloatingPointError(
                 f"{type(self).__name__} gives NaN or infinity: is its matrix singular? is the query differentiable? "
                 "Try damping, or float64."
             )
-        terms = found if found.ndim == 3 else np.zeros((len(found), 0, found.shape[1]))
-        change = found.sum(1) if found.ndim == 3 else found
+        terms = changes if changes.ndim == 3 else np.zeros((len(changes), 0, changes.shape[1]))
+        change = changes.sum(1) if changes.ndim == 3 else changes
 
         still = np.flatnonzero(~change.any(0)) if self.differentiates else np.empty(0, int)
         which = "the query" if baseline.size == 1 else f"outputs {still[:8].tolist()}{' ..' * (len(still) > 8)}"

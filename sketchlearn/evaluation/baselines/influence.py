@@ -87,8 +87,8 @@ class Influence(Baseline):
         def product(v: jax.Array) -> jax.Array:
             return self._product(v) + self.damping * v
 
-        found = cg(product, row, tol=self.tolerance, maxiter=self.max_iterations)[0]
-        return found, jnp.linalg.norm(product(found) - row) / jnp.maximum(jnp.linalg.norm(row), 1e-30)
+        solution = cg(product, row, tol=self.tolerance, maxiter=self.max_iterations)[0]
+        return solution, jnp.linalg.norm(product(solution) - row) / jnp.maximum(jnp.linalg.norm(row), 1e-30)
 
     def scores(self, query: Callable) -> np.ndarray:
         """(Q, n), the change of every output of the query when an example is deleted."""
@@ -106,8 +106,8 @@ class Influence(Baseline):
                     f"conjugate gradients stopped at a relative residual of {float(residual.max()):.1e} (asked: "
                     f"{self.tolerance:.0e}): the matrix is indefinite or ill-conditioned; add damping.",
                 )
-        found = jit(lambda s: along_losses(self.problem, self.problem.flat, s))(solved)
-        return np.asarray(found, np.float64)
+        effects = jit(lambda s: along_losses(self.problem, self.problem.flat, s))(solved)
+        return np.asarray(effects, np.float64)
 
     def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
         """First-order terms (B, 1, Q)."""
@@ -130,8 +130,8 @@ def dense_hessian(problem: Problem, damping: float = 0.0) -> tuple[np.ndarray, b
             f"{theta.size} parameters are too many for a dense Hessian (at most {LARGEST_DENSE}): use Influence with "
             'solver="cg" or "gauss_newton".'
         )
-    found = jit(problem.hessian)(theta, jnp.ones(problem.num_examples, theta.dtype))
-    matrix = np.asarray(found, np.float64) + damping * np.eye(theta.size)
+    hessian = jit(problem.hessian)(theta, jnp.ones(problem.num_examples, theta.dtype))
+    matrix = np.asarray(hessian, np.float64) + damping * np.eye(theta.size)
     if not np.isfinite(matrix).all():
         raise FloatingPointError("the Hessian of the objective is not finite at these parameters.")
     eigenvalues = np.linalg.eigvalsh(matrix)

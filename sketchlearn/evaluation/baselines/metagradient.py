@@ -109,6 +109,6 @@ class ForwardFirstOrder(Baseline):
     def _check_moved(self, tangent: Any) -> None:
         """Refuse training whose derivative is zero because it stops at flat operations."""
         if not any(np.any(leaf) for leaf in jax.tree.leaves(tangent)):
-            found = dependence(self.train, self.weights, reverse=True)
-            if not any(found.reached):
-                raise FlatTraining(flat_training(found.through))
+            of_weights = dependence(self.train, self.weights, reverse=True)
+            if not any(of_weights.reached):
+                raise FlatTraining(flat_training(of_weights.through))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sketchlearn.deletions.base import Space
-from sketchlearn.errors import check_count, check_key
+from sketchlearn.errors import check_count, check_seed
 from sketchlearn.evaluation.baselines.base import Baseline, query_gradients
 from sketchlearn.evaluation.baselines.influence import check_problem
 from sketchlearn.runtime.precision import full_precision, jit
@@ -28,7 +28,7 @@ class ProjectedGradients(Baseline):
         space: which deletions can be asked for.
         dim: of the projection; ``None`` projects nothing.
         damping: δ.
-        key: seed of the projection.
+        seed: seed of the projection.
 
     Example:
         >>> import jax.numpy as jnp, sketchlearn as sl
@@ -42,7 +42,7 @@ class ProjectedGradients(Baseline):
 
     differentiates = True
 
-    def __init__(self, problem: Problem, space: Space, dim: int | None = 256, damping: float = 0.0, key: int = 0):
+    def __init__(self, problem: Problem, space: Space, dim: int | None = 256, damping: float = 0.0, seed: int = 0):
         check_problem(problem, space)
         if not damping >= 0:
             raise ValueError(f"damping must be at least 0, got {damping!r}.")
@@ -52,7 +52,7 @@ class ProjectedGradients(Baseline):
             self._project = jnp.eye(theta.size, dtype=theta.dtype)
         else:
             shape = (theta.size, check_count("dim", dim))
-            drawn = jax.random.normal(jax_key("gradient projection", check_key(key)), shape, theta.dtype)
+            drawn = jax.random.normal(jax_key("gradient projection", check_seed(seed)), shape, theta.dtype)
             self._project = drawn / dim**0.5
 
         def row(i: jax.Array) -> jax.Array:

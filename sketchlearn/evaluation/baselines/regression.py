@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sketchlearn.errors import check_count, check_key
+from sketchlearn.errors import check_count, check_seed
 from sketchlearn.evaluation.baselines.base import Baseline
 from sketchlearn.runtime.precision import jit
 from sketchlearn.runtime.seeds import stream
@@ -24,7 +24,7 @@ class DatamodelRegression(Baseline):
         num_subsets: retrainings.
         fraction: share of the space's coordinates deleted in each of them.
         penalty: ``"ridge"`` or ``"lasso"``, its strength chosen by cross-validation.
-        key: seed of the subsets. They have a stream of their own: :func:`sketchlearn.random_deletions` of the same seed
+        seed: of the subsets. They have a stream of their own: :func:`sketchlearn.random_deletions` of the same seed
             draws others.
 
     Example:
@@ -40,7 +40,7 @@ class DatamodelRegression(Baseline):
     by_coordinates = True
 
     def __init__(
-        self, bank: RetrainBank, num_subsets: int = 500, fraction: float = 0.1, penalty: str = "ridge", key: int = 0
+        self, bank: RetrainBank, num_subsets: int = 500, fraction: float = 0.1, penalty: str = "ridge", seed: int = 0
     ):
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must be between 0 and 1, got {fraction!r}.")
@@ -49,7 +49,7 @@ class DatamodelRegression(Baseline):
         super().__init__(bank.space, bank.plain)
         self.bank, self.penalty = bank, penalty
         count, q = check_count("num_subsets", num_subsets, 10), bank.space.dim
-        rng = stream("regression subsets", check_key(key))
+        rng = stream("regression subsets", check_seed(seed))
         size = min(max(round(fraction * q), 1), q - 1)
         self._z = np.zeros((count, q))
         for row in self._z:

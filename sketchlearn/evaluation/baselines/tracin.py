@@ -53,7 +53,7 @@ class TracIn(Baseline):
         return self._once(query, lambda: self._scores(query))
 
     def _scores(self, query: Callable) -> np.ndarray:
-        along = jit(lambda t, s: along_losses(self.problem, t, s))
+        of_losses = jit(lambda t, s: along_losses(self.problem, t, s))
         total: np.ndarray | float = 0.0
         for checkpoint in self.problem.checkpoints:
             theta = ravel_pytree(checkpoint.parameters)[0]
@@ -61,7 +61,7 @@ class TracIn(Baseline):
             flat_sizes = ravel_pytree(sizes)[0]
             scale = flat_sizes if flat_sizes.size == theta.size else flat_sizes.reshape(())
             rows = query_gradients(query, checkpoint.parameters) * scale
-            total = total + np.asarray(along(theta, rows), np.float64) * checkpoint.visits
+            total = total + np.asarray(of_losses(theta, rows), np.float64) * checkpoint.visits
         return np.asarray(total)
 
     def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:

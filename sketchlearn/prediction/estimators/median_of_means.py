@@ -21,8 +21,8 @@ def median_of_means(problem: EstimationProblem) -> Estimate:
             f"{m} directions make {groups} groups, which guarantee a failure probability of "
             f"{reached:.2g}, not {failure:g}: use more directions.",
         )
-    found = median_of_groups(problem.powers, problem.coefficients, problem.dim, groups)
-    return found._replace(estimated_by=("median of means",) * problem.degree, notes=notes)
+    estimate = median_of_groups(problem.powers, problem.coefficients, problem.dim, groups)
+    return estimate._replace(estimated_by=("median of means",) * problem.degree, notes=notes)
 
 
 def median_of_groups(powers: np.ndarray, coefficients: np.ndarray, dim: int, num_groups: int) -> Estimate:

@@ -15,16 +15,16 @@ import numpy as np
 
 from sketchlearn.deletions.base import describe
 from sketchlearn.errors import StoreError
-from sketchlearn.execution.blocks import SMALLEST_LANE, parts_of
+from sketchlearn.execution.blocks import SMALLEST_SHARE, parts_of
 from sketchlearn.prediction.known import QueryJets, SingleCoordinates
 from sketchlearn.runtime.paths import as_path
 from sketchlearn.runtime.precision import matmul_precision
-from sketchlearn.runtime.workers import lanes
+from sketchlearn.runtime.workers import num_workers
 from sketchlearn.sketching.base import Common, JetSource, Parts
 from sketchlearn.sketching.jets import QueriesOnly
 from sketchlearn.sketching.request import SketchRequest
 from sketchlearn.sketching.store.fingerprint import fingerprint
-from sketchlearn.sketching.store.format import MANIFEST, Store, check_disk
+from sketchlearn.sketching.store.format import MANIFEST, READ_ONLY, Store, check_disk
 from sketchlearn.sketching.store.trees import rebuild, structure
 from sketchlearn.training.program import weighted_mean_batches
 
@@ -56,14 +56,14 @@ class StoreSink:
             except StoreError:
                 if not repair:
                     raise
-                before = {"lanes": lanes(batch_size, SMALLEST_LANE)}
-            batch_size, self.lanes = before.get("batch_size", batch_size), before.get("lanes", 1)
+                before = {"workers": num_workers(batch_size, SMALLEST_SHARE)}
+            batch_size, self.workers = before.get("batch_size", batch_size), before.get("workers", 1)
         else:
             check_disk(path, request.expected_bytes())
-            self.lanes = lanes(batch_size, SMALLEST_LANE)
+            self.workers = num_workers(batch_size, SMALLEST_SHARE)
         versions = {name: version(name) for name in ("jax", "flax", "numpy")}
         versions |= {"sketchlearn": version("sketchlearn"), "python": platform.python_version()}
-        arguments = arguments_of(request) | {"batch_size": batch_size, "lanes": self.lanes}
+        arguments = arguments_of(request) | {"batch_size": batch_size, "workers": self.workers}
         self.store = Store(path, arguments, versions, repair=repair)
         self.batch_size, self.count, self.repair, self.shard = batch_size, request.count, repair, shard
         self.tree, self.batches = jax.tree.structure(request.shapes), weighted_mean_batches(request.train)
@@ -71,12 +71,12 @@ class StoreSink:
 
     def done(self, parts: Parts) -> set[int]:
         """Those that are stored and whole, and those of other shards."""
-        found = set()
+        starts = set()
         for number, (start, stop) in enumerate(parts):
             others = self.shard is not None and number % self.shard[1] != self.shard[0]
             if others or self._whole(block_name(start, stop)):
-                found.add(start)
-        return found
+                starts.add(start)
+        return starts
 
     def _whole(self, name: str) -> bool:
         """Whether a block is stored; a damaged one is removed if it shall be repaired, else refused."""
@@ -107,7 +107,7 @@ class StoreSink:
 
     def source(self, measured: Mapping[str, Callable[..., QueryJets]] | None) -> JetSource:
         """The jets, read when they are asked for; or the queries, of which all shards have to be there."""
-        parts = parts_of(self.count, self.batch_size, self.lanes)
+        parts = parts_of(self.count, self.batch_size, self.workers)
         if measured is None:
             return JetsOnDisk(self.store, parts, self.count, self.tree)
         if not all(self.store.has(block_name(*part)) for part in parts):
@@ -155,7 +155,7 @@ def arguments_of(request: SketchRequest) -> dict:
         "space": describe(request.space),
         "degree": request.degree,
         "num_directions": request.count,
-        "key": request.key,
+        "seed": request.seed,
         "design": request.design,
         "additive": request.additive,
         "centre": None if centre is None else np.asarray(centre, float).tolist(),
@@ -214,7 +214,7 @@ def write_queries(store: Store, queries: dict[str, QueryJets]) -> None:
     for number, (_, jets) in enumerate(sorted(queries.items())):
         arrays = {"baseline": jets.baseline, "centre": jets.at_centre}
         if jets.singles:
-            arrays |= {f"alone_{field}": value for field, value in jets.singles._asdict().items()}
+            arrays |= {f"single_{field}": value for field, value in jets.singles._asdict().items()}
         store.write(query_name(number), arrays)
 
 
@@ -225,8 +225,9 @@ def read_queries(store: Store, names: list[str], parts: Parts) -> dict[str, Quer
     for number, name in enumerate(names):
         arrays = store.read(query_name(number))
         singles = None
-        if "alone_ends" in arrays:
-            singles = SingleCoordinates(arrays["alone_ends"], arrays["alone_coefficients"], arrays["alone_positions"])
+        prefix = "alone" if store.format == READ_ONLY else "single"
+        if f"{prefix}_ends" in arrays:
+            singles = SingleCoordinates(*(arrays[f"{prefix}_{field}"] for field in SingleCoordinates._fields))
         c = np.concatenate([block[number] for block in blocks])
         out[name] = QueryJets(None, arrays["baseline"], arrays["centre"], c[:, 1:], singles)
     return out

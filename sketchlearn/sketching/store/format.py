@@ -26,7 +26,11 @@ from safetensors.numpy import save
 from sketchlearn.errors import StoreError
 from sketchlearn.runtime.paths import as_path
 
-FORMAT = 2  # of blocks and of the directions that a key stands for: those of format 1 were others
+FORMAT = 3  # what is written
+READ_ONLY = (
+    2  # the format before: other names of arguments, and a checksum of the program with names of functions in it
+)
+RENAMED = {"key": "seed", "lanes": "workers"}  # arguments since then
 MANIFEST = "manifest.json"
 
 
@@ -61,37 +65,45 @@ class Store:
                 why = f"no {MANIFEST}" if self.path.is_dir() or not self.path.exists() else "it is a file"
                 raise StoreError(f"there is no {what} in {self.path}: {why}.")
             self._create(manifest, content, repair)
-        found, fault = self._manifest(manifest)
+        stored, fault = self._manifest(manifest)
         if fault and repair and arguments is not None:
             self._write_manifest(manifest, content)
-            found, fault = self._manifest(manifest)
-        self.format, self.versions = found.get("format"), found.get("versions", {})
-        if "format" in found and self.format != FORMAT:
+            stored, fault = self._manifest(manifest)
+        self.format, self.versions = stored.get("format"), stored.get("versions", {})
+        if "format" in stored and self.format not in (FORMAT, READ_ONLY):
             raise StoreError(
                 f"{self.path} has format {self.format}, written by sketchlearn {self.versions.get('sketchlearn', '?')};"
-                f" this version reads format {FORMAT}. Use that version, or make it again."
+                f" this version reads formats {READ_ONLY} and {FORMAT}. Use that version, or make it again."
             )
         if fault:
             raise StoreError(f"{manifest} is damaged ({fault}). {remedy}")
-        self.arguments = found["arguments"]
+        self.arguments = stored["arguments"]
+        self._fingerprint = json.dumps(self.arguments, sort_keys=True)  # as they were written: checksums cover them
+        if self.format == READ_ONLY:
+            self.arguments = {RENAMED.get(name, name): value for name, value in self.arguments.items()}
         if arguments is not None:
+            if self.format == READ_ONLY:
+                raise StoreError(
+                    f"{self.path} has format {READ_ONLY}, written by sketchlearn "
+                    f"{self.versions.get('sketchlearn', '?')}; this version only reads it. Give a path that is new or "
+                    "empty."
+                )
             self._compare(json.loads(json.dumps(arguments)))
-        self._fingerprint = json.dumps(self.arguments, sort_keys=True)
 
     def _manifest(self, manifest: Path) -> tuple[dict, str]:
         """What the manifest says, as far as it can be read, and what is wrong with it."""
         try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))
+            content = json.loads(manifest.read_text(encoding="utf-8"))
         except OSError as error:
             raise StoreError(f"{manifest} cannot be read: {error}.") from error
         except ValueError as error:
             return {}, f"{type(error).__name__}: {error}"
-        if not isinstance(found, dict) or not isinstance(found.get("versions", {}), dict):
+        if not isinstance(content, dict) or not isinstance(content.get("versions", {}), dict):
             return {}, "it is no description of a store"
-        missing = {"format", "arguments", "versions", "seal"} - set(found)
+        missing = {"format", "arguments", "versions", "seal"} - set(content)
         if missing:
-            return found, f"it has no {', '.join(sorted(missing))}"
-        return found, "" if found["seal"] == _seal(found) else "its content does not fit its checksum"
+            return content, f"it has no {', '.join(sorted(missing))}"
+        return content, "" if content["seal"] == _seal(content) else "its content does not fit its checksum"
 
     def _create(self, manifest: Path, content: dict, repair: bool) -> None:
         own = (".*", "*.safetensors") if repair else (".*",)  # hidden: other programs', or just being written

@@ -147,23 +147,23 @@ def _collect(
     coefficients, errors = [], []
     for i, value in enumerate(circles[0].values):
         powers = [c.radius ** orders.astype(float).reshape((degree,) + (1,) * value.ndim) for c in circles]
-        found = np.stack([c.scaled[i][1 : degree + 1] / p for c, p in zip(circles, powers, strict=True)])
+        best_of = np.stack([c.scaled[i][1 : degree + 1] / p for c, p in zip(circles, powers, strict=True)])
         error = np.stack([c.errors[i][1 : degree + 1] / p for c, p in zip(circles, powers, strict=True)])
         best = error.argmin(0)[None]
-        found, error = (np.take_along_axis(x, best, 0)[0] for x in (found, error))
-        full = np.concatenate([value[None].astype(complex), found])
+        best_of, error = (np.take_along_axis(x, best, 0)[0] for x in (best_of, error))
+        full = np.concatenate([value[None].astype(complex), best_of])
         precision = jnp.result_type(value.dtype, jnp.complex64) if is_complex else value.dtype
         coefficients.append(jnp.asarray(full if is_complex else full.real, precision))
         zeroth = np.abs(value)[None] * np.finfo(value.dtype).eps
         errors.append(jnp.asarray(np.concatenate([zeroth, error]), value.dtype))
     limit = max(1e-3, 10 * tolerance)
-    lost = orders[relative_errors(circles, degree) > limit]
+    unresolved = orders[relative_errors(circles, degree) > limit]
     # Orders lost in rounding on ever larger circles are zero; orders lost because no larger circle exists are not.
-    if len(lost) and wall < 5 * max(c.radius for c in circles):
+    if len(unresolved) and wall < 5 * max(c.radius for c in circles):
         warnings.warn(
-            f"{len(lost)} of {degree} orders (the first: {lost[0]}) have an estimated relative error above {limit:g}, "
-            "if they are not zero; the errors returned by taylor.cauchy_coefficients say how large. Use float64, more "
-            "points, a lower degree, or other radii.",
+            f"{len(unresolved)} of {degree} orders (the first: {unresolved[0]}) have an estimated relative error above "
+            f"{limit:g}, if they are not zero; the errors returned by taylor.cauchy_coefficients say how large. Use "
+            "float64, more points, a lower degree, or other radii.",
             PrecisionWarning,
             stacklevel=3,
         )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sketchlearn.runtime.precision import jit, matmul_precision
-from sketchlearn.runtime.workers import lanes, side_by_side
+from sketchlearn.runtime.workers import num_workers, side_by_side
 from sketchlearn.taylor.algebra import Jet, Point, wide
 from sketchlearn.taylor.cauchy.circle import Circle, error_levels
 from sketchlearn.taylor.interpreter import Context
@@ -20,7 +20,7 @@ from sketchlearn.taylor.stand_ins import registered
 from sketchlearn.taylor.transform import evaluate, is_jet
 
 CHUNK = 28  # points of the first circles, which only look for the scale; larger circles have a multiple
-LANE = 14  # points that one program runs at once
+POINTS_AT_ONCE = 14  # points that one program runs at once
 WITNESS = 0.25  # the power of the precision at which, in radii, a further point of every circle lies: it decides ties
 
 
@@ -59,7 +59,7 @@ def _runner(f: Callable, _: Any) -> Callable:
     def prepare(*args: Any) -> Callable:
         shapes = jax.tree.map(lambda x: (x.shape, x.dtype), args)
         key = tuple(jax.tree.leaves(shapes)), jax.tree.structure(args), matmul_precision()
-        if key not in programs:  # compiled before it is called from several lanes
+        if key not in programs:  # compiled before it is called from several workers
             programs[key] = over_points.lower(*args).compile()
         return programs[key]
 
@@ -71,7 +71,7 @@ def run_circle(prepare: Callable, point: Any, direction: Any, rho: float, count:
     used = count if is_complex else count // 2 + 1  # on a real line f(t̄) is the conjugate of f(t)
     t = rho * np.exp(2j * np.pi * np.arange(used) / count)
     dtype = jnp.result_type(*[wide(p.dtype) for p in jax.tree.leaves(point)])
-    size = math.ceil(used / math.ceil(used / LANE)) if is_complex else min(LANE, used)
+    size = math.ceil(used / math.ceil(used / POINTS_AT_ONCE)) if is_complex else min(POINTS_AT_ONCE, used)
     # Of a series that begins with t² the point still sees more than rounding: (ε^¼)² = √ε.
     witness = rho * float(jnp.finfo(dtype).eps) ** WITNESS
     # the last chunk is filled up, so that one program serves all
@@ -81,11 +81,12 @@ def run_circle(prepare: Callable, point: Any, direction: Any, rho: float, count:
         return point, direction, (jnp.asarray(points.real, dtype), jnp.asarray(points.imag, dtype))
 
     program, each = prepare(*arguments(chunks[0])), (arguments(points) for points in chunks)
-    found = list(side_by_side(program, each, lanes(used, LANE)))
-    value, _, patched = found[0]
+    outputs = list(side_by_side(program, each, num_workers(used, POINTS_AT_ONCE)))
+    value, _, patched = outputs[0]
     with np.errstate(all="ignore"):  # a circle that is too large overflows; it is judged below
         parts = [
-            [np.asarray(re[1:], np.float64) + 1j * np.asarray(im[1:], np.float64) for re, im in out[1]] for out in found
+            [np.asarray(re[1:], np.float64) + 1j * np.asarray(im[1:], np.float64) for re, im in out[1]]
+            for out in outputs
         ]
     differences = [np.concatenate(of_leaf)[:used] for of_leaf in zip(*parts, strict=True)]
     leaves, tree = jax.tree.flatten(jax.tree.map(lambda x: x.astype(wide(x.dtype)), value))

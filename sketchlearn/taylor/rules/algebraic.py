@@ -30,10 +30,10 @@ register("polynomial", "algebraic", rewritten(_polynomial), "Horner")
 
 
 def _iterate(ctx: Context, step: Callable, start: Any) -> Any:
-    def full(found: Any) -> Any:  # of one unknown, or of a list of them
-        return [ctx.algebra.full(p) for p in found] if isinstance(found, list) else ctx.algebra.full(found)
+    def full(unknown: Any) -> Any:  # of one unknown, or of a list of them
+        return [ctx.algebra.full(p) for p in unknown] if isinstance(unknown, list) else ctx.algebra.full(unknown)
 
-    return lax.fori_loop(0, ctx.algebra.degree, lambda _, found: full(step(found)), full(start))
+    return lax.fori_loop(0, ctx.algebra.degree, lambda _, unknown: full(step(unknown)), full(start))
 
 
 def _complex(x: Jet) -> Any:

@@ -41,16 +41,16 @@ def _depends(ctx: Context, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[A
     # (Cauchy's way continues the bodies of custom_jvp functions, so there the answer may be another.)
     algebra = ctx.algebra if isinstance(ctx.algebra, Point) else Series(0, ctx.algebra.complex)
     light = ctx.inner(1, algebra, counted=False)
-    found: list[bool] = []
+    depends: list[bool] = []
 
     def run(values: list[Any]) -> list[Any]:
         jets = [light.lift(v) if _is_jet(x) else v for v, x in zip(values, inputs, strict=True)]
         out = light.evaluate(jaxpr, consts, jets)
-        found.extend(map(_is_jet, out))
+        depends.extend(map(_is_jet, out))
         return [primal(o) for o in out]
 
     jax.eval_shape(run, [primal(x) for x in inputs])
-    return found
+    return depends
 
 
 def _fixpoint(moved: Callable, carry: list[Any], ctx: Context) -> list[Any]:

@@ -101,8 +101,8 @@ def _maxima() -> frozenset[tuple[str, str]]:
     Their derivative rules know one side of a kink, and ``relu(x) - relu(-x)`` needs both; their bodies are maxima,
     which go the way their arguments go.
     """
-    found = [call_of(e.params) for f in (jax.nn.relu, jax.nn.relu6) for e in _custom_calls(compat.trace(f, 1.0).jaxpr)]
-    return frozenset((call.name, call.place) for call in found if call.place)
+    maxima = [call_of(e.params) for f in (jax.nn.relu, jax.nn.relu6) for e in _custom_calls(compat.trace(f, 1.0).jaxpr)]
+    return frozenset((call.name, call.place) for call in maxima if call.place)
 
 
 def _custom_calls(jaxpr: Any) -> list[Any]:
@@ -112,25 +112,25 @@ def _custom_calls(jaxpr: Any) -> list[Any]:
 def _ruled(ctx: Context, eqn: Any, inputs: tuple) -> list[bool]:
     """Which outputs of a function depend on its inputs by its derivative rule."""
     light = ctx.inner(1, Series(1, False), counted=False)
-    found: list[bool] = []
+    ruled: list[bool] = []
 
     def run(values: list[Any]) -> list[Any]:
         jets = [Jet(v, ((v,),)) if _is_jet(x) else v for v, x in zip(values, inputs, strict=True)]
         out = through_jvp(light, eqn, tuple(jets))
-        found.extend(map(_is_jet, out))
+        ruled.extend(map(_is_jet, out))
         return [primal(o) for o in out]
 
     jax.eval_shape(run, [primal(x) for x in inputs])
-    return found
+    return ruled
 
 
 def _body_continued(ctx: Context, eqn: Any, call: Call, inputs: tuple) -> list[Any]:
     """The body at complex points, for a finite step has no derivative rule; noting where it is patched."""
     with ctx.within(eqn), ctx.collecting() as counts:
         out = ctx.evaluate(*compat.split_consts(eqn.params["call_jaxpr"]), inputs)
-    found = {} if counts is None else counts
-    jumps = [n for site, n in found.items() if site.split(" at ")[0] in PATCHING]
-    within = {site: n for site, n in found.items() if " at " not in site}  # from a function that this one calls
+    recorded = {} if counts is None else counts
+    jumps = [n for site, n in recorded.items() if site.split(" at ")[0] in PATCHING]
+    within = {site: n for site, n in recorded.items() if " at " not in site}  # from a function that this one calls
     ctx.add_counts(within | ({call.name: sum(jumps)} if jumps else {}))
     if all(map(_is_jet, out)):
         return out

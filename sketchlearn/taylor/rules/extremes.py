@@ -171,8 +171,8 @@ def _scatter_extreme(ctx: Context, eqn: Any, x: Any, index: Any, y: Any) -> list
         value, push = jax.linearize(lambda p, q: compat.bind(eqn, p, index, q)[0], a, b)
         return value, push, jax.linear_transpose(push, a, b)(jnp.ones_like(value))
 
-    value, push, found = shares(x.primal, y.primal)
-    tied = [(s > 0) & (s < 1) for s in found]
+    value, push, counted = shares(x.primal, y.primal)
+    tied = [(s > 0) & (s < 1) for s in counted]
     ctx.record(eqn, jnp.concatenate([jnp.ravel(t) for t in tied]))
     if not ctx.algebra.degree:
         return [Jet(value, ())]
@@ -184,10 +184,10 @@ def _scatter_extreme(ctx: Context, eqn: Any, x: Any, index: Any, y: Any) -> list
             _, _, left = shares(*[jnp.where(h, k[i], least) for h, k in zip(held, keys, strict=True)])
             return tuple(h & (s > 0) for h, s in zip(held, left, strict=True))
 
-        return lax.fori_loop(0, len(keys[0]), step, tuple(s > 0 for s in found))
+        return lax.fori_loop(0, len(keys[0]), step, tuple(s > 0 for s in counted))
 
     any_tie = jnp.any(tied[0]) | jnp.any(tied[1])
-    held = lax.cond(any_tie, narrowed, lambda: tuple(s > 0 for s in found))
+    held = lax.cond(any_tie, narrowed, lambda: tuple(s > 0 for s in counted))
     push = shares(*[jnp.where(h, jnp.zeros_like(v.primal), least) for h, v in zip(held, (x, y), strict=True)])[1]
     return [Jet(value, ctx.algebra.map(push, x.parts, y.parts))]  # the mean of those that agree in all orders
 
