@@ -34,6 +34,7 @@ NAMES = {
     "gradient",
     "baselines",
     "checkpointed_scan",
+    "estimators",
     "evaluate",
     "microgpt",
     "open_sketch",

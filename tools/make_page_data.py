@@ -167,7 +167,7 @@ def derived(sketch: Sketch) -> dict[str, np.ndarray]:
         use = (np.abs(other.residuals) ** 2).sum(0) < (np.abs(plain.residuals) ** 2).sum(0)
         residuals.append(np.where(use, other.residuals, plain.residuals))
         scaled.append(use)
-        proven.append(np.where(use, other.proven, plain.proven))
+        proven.append(np.where(use, other.beyond_chance, plain.beyond_chance))
         bonus.append(both[1].bonus)
         betas = [each.kernel_weights(c[:, r - 1]) for each in both]
         fits.append(np.where(use, betas[1], betas[0]))

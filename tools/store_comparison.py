@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 DIGITS = 8
-TARGET = Path(__file__).parents[1] / "sketchlearn" / "data" / "comparison.json"
+TARGET = Path(__file__).parents[1] / "sketchlearn" / "experiments" / "data" / "comparison.json"
 
 
 def shortened(value):

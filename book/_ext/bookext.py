@@ -121,6 +121,16 @@ class Primitives(SphinxDirective):
         return section
 
 
+class Estimators(SphinxDirective):
+    """A table of the registered estimators."""
+
+    def run(self):
+        from sketchlearn.prediction.base import ESTIMATORS
+
+        rows = [(_names([name]), ESTIMATORS[name].summary) for name in sorted(ESTIMATORS)]
+        return [_table(("Estimator", "What it does"), rows)]
+
+
 def _public_names(module):
     """The names that a package's ``__init__.py`` exports, each as ``from .. import X as X``."""
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
@@ -230,6 +240,7 @@ def _abbreviated(app, config):
 
 def setup(app):
     app.add_directive("primitives", Primitives)
+    app.add_directive("estimators", Estimators)
     app.connect("config-inited", _addresses, priority=100)
     app.connect("config-inited", _abbreviated, priority=100)
     app.connect("builder-inited", _mathjax)

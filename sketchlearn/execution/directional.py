@@ -15,7 +15,7 @@ from sketchlearn.taylor.algebra import Algebra, Jet, StackedSeries, stack_parts
 from sketchlearn.taylor.flatness import why_flat_training
 from sketchlearn.taylor.interpreter import Context
 from sketchlearn.taylor.transform import evaluate
-from sketchlearn.training.program import parameter_name as _named
+from sketchlearn.training.program import parameter_name
 
 
 def jets_along(train: Callable, space: Space, weights: Any, algebra: Algebra, *direction: Any) -> tuple[Any, Any]:
@@ -65,8 +65,8 @@ def check_jets(jets: Any, start: int, why: Callable[[int], str] = lambda directi
         if len(bad):
             direction, order = start + int(bad[0][0]), int(bad[0][1]) + 1
             raise FloatingPointError(
-                f"the jet of {_named(path)} is not finite at order {order} along direction {direction}: training is "
-                f"not differentiable there (a square root of zero?), or its series grows too fast for {leaf.dtype}. "
+                f"the jet of {parameter_name(path)} is not finite at order {order} along direction {direction}: training "
+                f"is not differentiable there (a square root of zero?), or its series grows too fast for {leaf.dtype}. "
                 "Use float64, a lower degree, or a more stable run (stability_profile shows how fast the orders grow)."
                 f"{why(direction)}"
             )

@@ -37,7 +37,7 @@ def load_names(path: str | Path | None = None) -> list[str]:
         (32257, ['emma', 'olivia', 'ava'])
     """
     if path is None:
-        packed = resources.files("sketchlearn").joinpath("data", "names_ssa_2018.txt.gz").read_bytes()
+        packed = resources.files("sketchlearn.experiments").joinpath("data", "names_ssa_2018.txt.gz").read_bytes()
         raw = gzip.decompress(packed)
         if hashlib.sha256(raw).hexdigest() != PACKAGED_SHA256:
             raise ValueError("the bundled list of names is damaged; reinstall sketchlearn.")

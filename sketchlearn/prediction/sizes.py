@@ -26,9 +26,9 @@ class Sizes(NamedTuple):
         whose coefficients have random signs, and of each kind one size.
         """
         squares, orders = z * z, range(1, len(self.pure) + 1)
-        alone = np.stack([(squares**r).sum(1) for r in orders], 1)[..., None]
+        of_powers = np.stack([(squares**r).sum(1) for r in orders], 1)[..., None]
         every = np.stack([squares.sum(1) ** r for r in orders], 1)[..., None]
-        return np.sqrt(alone * self.pure + np.maximum(every - alone, 0) * self.mixed)
+        return np.sqrt(of_powers * self.pure + np.maximum(every - of_powers, 0) * self.mixed)
 
 
 def sizes_along(psi: np.ndarray, coefficients: np.ndarray, interactions: bool = False) -> Sizes:
@@ -49,13 +49,13 @@ def sizes_along(psi: np.ndarray, coefficients: np.ndarray, interactions: bool = 
         c, one = coefficients[:, r - 1], 1 / math.comb(q + r - 1, r)
         size = (c.real**2 + c.imag**2).mean(0)
         if r > 1 and interactions:
-            alone = np.zeros_like(size)
+            of_powers = np.zeros_like(size)
         elif r == 1 or q == 1:
-            alone = size
+            of_powers = size
         else:
-            alone = np.clip(_squares_of_pure(psi**r, c) / one, 0, size)
-        pure.append(alone / (one * q))
-        mixed.append((size - alone) / (1 - q * one) if r > 1 and q > 1 else np.zeros_like(size))
+            of_powers = np.clip(_squares_of_pure(psi**r, c) / one, 0, size)
+        pure.append(of_powers / (one * q))
+        mixed.append((size - of_powers) / (1 - q * one) if r > 1 and q > 1 else np.zeros_like(size))
     return Sizes(np.array(pure), np.array(mixed))
 
 

@@ -21,9 +21,7 @@ from sketchlearn.runtime.precision import jit, matmul_precision
 from sketchlearn.sketching.store.fingerprint import fingerprint
 from sketchlearn.sketching.store.format import Store
 from sketchlearn.training.program import check_query, check_train, num_examples_of
-from sketchlearn.truth.retrain import BLOCK
-from sketchlearn.truth.retrain import check_finite_runs as _check_finite
-from sketchlearn.truth.retrain import retrained_blocks as _blocks_of
+from sketchlearn.truth.retrain import BLOCK, check_finite_runs, retrained_blocks
 
 
 class RetrainBank:
@@ -98,7 +96,7 @@ class RetrainBank:
             # a damaged manifest is written again: each file's checksum still covers what made it
             self._store = Store(path, self._description, what="bank of retrainings", remedy=remedy, repair=True)
         plain = jax.device_get(jit(train)(ones))
-        _check_finite(jax.tree.map(lambda leaf: np.asarray(leaf)[None], plain), train, np.asarray(ones)[None])
+        check_finite_runs(jax.tree.map(lambda leaf: np.asarray(leaf)[None], plain), train, np.asarray(ones)[None])
         self.plain = jax.tree.map(np.asarray, plain)
         if self._store is not None:
             self._open(self._store)
@@ -139,7 +137,7 @@ class RetrainBank:
                     "was made with, or make another bank."
                 )
             wanted, rows = list(missing), stack[list(missing.values())]
-            for where, block in _blocks_of(self.train, rows, None, self.batch_size, self.progress):
+            for where, block in retrained_blocks(self.train, rows, None, self.batch_size, self.progress):
                 self._keep([wanted[i] for i in where], jax.tree.leaves(block))
         own = [leaf[None] for leaf in jax.tree.leaves(self.plain)]
         parts = [[leaf[0] for leaf in own] if p else self._rows[k] for k, p in zip(keys, plain, strict=True)]

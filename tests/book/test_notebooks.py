@@ -153,11 +153,18 @@ class TestNotebook:
             assert max(map(len, c.source.splitlines()), default=0) <= 79, c.source
 
 
+def measured_figures():
+    """The values of the benchmarks' records by subject and label."""
+    figures = {}
+    for record in json.loads((ROOT / "benchmarks/results.json").read_text(encoding="utf-8")):
+        figures.setdefault(record["id"].split("/")[0], {})[record["label"]] = record["value"]
+    return figures
+
+
 def test_the_measured_numbers_of_the_scaling_chapter_are_those_of_the_benchmarks():
     """What that chapter types, because it takes an hour to measure, is what `python -m benchmarks` wrote down."""
     root = Path(__file__).parents[2]
-    results = json.loads((root / "benchmarks/results.json").read_text(encoding="utf-8"))
-    figures = {row: entry["figures"] for row, entry in results.items()}
+    figures = measured_figures()
     typed = {}
     for cell in code_cells(root / "notebooks/12_scaling.ipynb"):
         if "remove-cell" in cell.metadata.get("tags", []):
@@ -188,8 +195,8 @@ def test_the_measured_numbers_of_the_scaling_chapter_are_those_of_the_benchmarks
 
 def test_figures_quoted_in_chapter_7_and_the_readme_are_those_that_were_measured():
     root = Path(__file__).parents[2]
-    results = json.loads((root / "benchmarks/results.json").read_text(encoding="utf-8"))
-    groups, pool, subsets = (results[row]["figures"] for row in ("groups", "pool", "random_subsets"))
+    figures = measured_figures()
+    groups, pool, subsets = (figures[subject] for subject in ("groups", "pool", "random_subsets"))
     chapter = (root / "notebooks/07_worth_its_cost.ipynb").read_text(encoding="utf-8")
     readme = (root / "README.md").read_text(encoding="utf-8")
     text = "\n".join("".join(c["source"]) for c in json.loads(chapter)["cells"] if c["cell_type"] == "markdown")

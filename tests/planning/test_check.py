@@ -51,11 +51,11 @@ def test_a_smooth_run_is_ready_and_its_stability_is_that_of_the_profile():
 
 
 PROGRAMS = {
-    "no rule": (looped(lambda w: lax.nextafter(w, 1.0) + w), "nextafter at .*test_checking.py.*bits"),
-    "kink": (looped(lambda w: jnp.maximum(w, 0.5)), "max at .*test_checking.py"),
+    "no rule": (looped(lambda w: lax.nextafter(w, 1.0) + w), "nextafter at .*test_check.py.*bits"),
+    "kink": (looped(lambda w: jnp.maximum(w, 0.5)), "max at .*test_check.py"),
     "narrowing cast": (looped(lambda w: jnp.sin(w.astype(jnp.float32)).astype(float)), "float64 to float32"),
     "epsilon outside a root": (looped(lambda w: w / (jnp.sqrt(w * w) + 1e-8)), "1e-08 is added"),
-    "stop_gradient": (looped(lambda w: w * lax.stop_gradient(w)), "test_checking.py"),
+    "stop_gradient": (looped(lambda w: w * lax.stop_gradient(w)), "test_check.py"),
     "no number": (lambda w: (w, jnp.argmax(w)), "int"),
     "no dependence": (lambda w: jnp.ones(3), "no output"),
     "cannot be traced": (lambda w: np.ones(3) * float(w[0]), "Concretization"),
@@ -95,7 +95,7 @@ def test_every_primitive_without_a_rule_is_listed_not_only_the_first():
     report = sl.check(lambda w: jax.jit(backwards_only)(lax.nextafter(w, 2.0)) + lax.bessel_i0e(w), N)
     messages = " ".join(f.message for f in of_kind(report, "no rule"))
     assert all(name in messages for name in ("nextafter", "bessel_i0e", "backwards_only"))
-    assert all("test_checking.py" in f.where for f in of_kind(report, "no rule"))
+    assert all("test_check.py" in f.where for f in of_kind(report, "no rule"))
 
 
 def test_nothing_is_run_unless_asked_for():
@@ -145,7 +145,7 @@ def test_the_condition_of_a_loop_is_a_decision_as_well():
 
     report = sl.check(train, N)
     (finding,) = of_kind(report, "kink")
-    assert re.search(r"^lt at .*test_checking.py", finding.where)
+    assert re.search(r"^lt at .*test_check.py", finding.where)
     assert next(iter(sl.piecewise_report(train, ONES))) == finding.where
 
 
@@ -170,7 +170,7 @@ def test_a_layer_of_flax_that_computes_in_float32_is_found_with_the_users_line()
     report = sl.check(recipe(Tokens(), x=TOKENS, loss=squared_error), stability=False)
     found = of_kind(report, "narrowing cast")
     assert found
-    assert any("called from" in f.where and "test_checking.py" in f.where for f in found)
+    assert any("called from" in f.where and "test_check.py" in f.where for f in found)
 
 
 def test_survey_agrees_with_the_report_of_a_run_on_which_places_are_piecewise():

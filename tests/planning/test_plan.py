@@ -17,8 +17,7 @@ from sketchlearn.planning.pilot import Cost, rough_estimate, run_pilot
 from sketchlearn.planning.plan import Row, _recommend, _typical
 from sketchlearn.planning.variance import chi_square_factors, contribution_variance, is_exact
 from sketchlearn.reference import bombieri_norm, homogeneous_terms
-from sketchlearn.runtime import jax_compat as _jax_compat
-from sketchlearn.runtime import workers
+from sketchlearn.runtime import jax_compat, workers
 from sketchlearn.runtime.seeds import subseed
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -427,16 +426,16 @@ def test_the_rough_estimate_counts_what_a_sketch_keeps(found):
 
 
 def test_a_backend_that_does_not_tell_its_memory_is_asked_no_more():
-    assert _jax_compat.working_bytes(object()) is None
+    assert jax_compat.working_bytes(object()) is None
     compiled = jax.jit(lambda x: x + 1).lower(jnp.ones(100)).compile()
-    assert _jax_compat.working_bytes(compiled) >= 800, "the argument alone is 800 bytes"
+    assert jax_compat.working_bytes(compiled) >= 800, "the argument alone is 800 bytes"
 
 
 def test_without_the_backends_word_memory_is_estimated_from_the_program(monkeypatch):
-    monkeypatch.setattr(_jax_compat, "working_bytes", lambda compiled: None)
+    monkeypatch.setattr(jax_compat, "working_bytes", lambda compiled: None)
     seen = run_pilot(train, sl.Examples(N), query, np.eye(N)[:2], 1, 2, 8, seed=0, progress=False)
-    program = _jax_compat.trace(train, jnp.ones(N))
-    assert seen.costs[0].working_bytes == 2 * _jax_compat.peak_bytes(program.jaxpr)
+    program = jax_compat.trace(train, jnp.ones(N))
+    assert seen.costs[0].working_bytes == 2 * jax_compat.peak_bytes(program.jaxpr)
 
 
 # what is refused

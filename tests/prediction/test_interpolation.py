@@ -174,14 +174,14 @@ def test_fits_to_noise_are_rarely_called_proven(m):
     called = []
     for seed in range(10):
         y = rng.normal(size=(m, outputs)) + 1j * rng.normal(size=(m, outputs))
-        called.append(Interpolant(draw(m, 30, seed), 2).fit(y, np.eye(30)[:1]).proven.mean())
+        called.append(Interpolant(draw(m, 30, seed), 2).fit(y, np.eye(30)[:1]).beyond_chance.mean())
     # 2% for one fit, of which the best of seven is taken; 4,000 outputs
     assert np.mean(called) < 0.05
 
 
 def test_one_direction_proves_nothing():
     found = Interpolant(draw(1, 5), 2).fit(np.ones((1, 2), complex), np.eye(5))
-    assert not found.proven.any()
+    assert not found.beyond_chance.any()
 
 
 def test_auto_uses_what_fits_prove_of_an_order_that_is_lost_in_noise():

@@ -11,7 +11,7 @@ import pytest
 
 import sketchlearn as sl
 from sketchlearn.runtime import jax_compat as compat
-from sketchlearn.sketching import query_jets as measuring
+from sketchlearn.sketching import query_jets
 
 BEGIN = "import jax, jax.numpy as jnp\n"
 
@@ -124,11 +124,11 @@ def test_a_query_is_compiled_quickly_and_has_the_same_coefficients(monkeypatch):
     }
     options = compiled_with(monkeypatch)
     with jax.enable_x64(True):
-        quick = measuring.push(query, value, [jets], 8)
+        quick = query_jets.push(query, value, [jets], 8)
         assert options == [compat.QUICK_OPTIONS[0]] or options[:2] == list(compat.QUICK_OPTIONS)  # the latter: JAX 0.12
         well = jax.jit(jax.vmap(lambda j: sl.taylor.push_forward(query, j, value=value)))(jets)
         halves = [{n: j[part] for n, j in jets.items()} for part in (slice(0, 5), slice(5, 8))]
-        in_parts = measuring.push(query, value, halves, 8)
+        in_parts = query_jets.push(query, value, halves, 8)
     # a few dozen additions in float64, in another order
     np.testing.assert_allclose(quick, np.asarray(well).reshape(quick.shape), rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(in_parts, quick, rtol=1e-12, atol=1e-14)

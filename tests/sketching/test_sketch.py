@@ -526,7 +526,7 @@ def ask(made, **changes):
 
 
 BAD_QUESTION = {
-    "estimator": ({"estimator": "median"}, ValueError, "estimator must be one of 'auto', 'mean', .*, got 'median'"),
+    "estimator": ({"estimator": "median"}, ValueError, "estimator must be one of 'auto', 'kernel', .*, got 'median'"),
     "query is no function": (
         {"query": "max"},
         TypeError,

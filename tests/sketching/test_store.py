@@ -123,6 +123,7 @@ def test_killed_at_random_moments_it_loses_no_finished_block(tmp_path):
         import jax
         import jax.numpy as jnp
         import sketchlearn as sl
+        from sketchlearn.sketching.store import blocks
 
         put = blocks.StoreSink.put
         def slow(self, start, stop, block):
@@ -401,6 +402,20 @@ def test_shards_fill_one_store_with_the_same_bytes(tmp_path):
             sketched(tmp_path / "shards", shard=shard)
     with pytest.raises(ValueError, match="give store=path"):
         sketched(shard=(0, 2))
+
+
+def test_a_store_that_another_process_has_begun_a_moment_ago_is_taken_for_what_it_is(tmp_path, monkeypatch):
+    first = format.Store(tmp_path / "s", {"degree": 1})
+    first.write("block", {"a": np.ones(2)})
+    seen = []
+    exists = format.os.path.exists
+
+    def late(path):  # the first look was before the other process wrote its manifest
+        seen.append(path)
+        return exists(path) if len(seen) > 1 else False
+
+    monkeypatch.setattr(format.os.path, "exists", late)
+    assert format.Store(tmp_path / "s", {"degree": 1}).read("block")["a"].tolist() == [1.0, 1.0]
 
 
 def test_two_writers_at_once_leave_a_whole_store(tmp_path):

@@ -10,7 +10,7 @@ from jax import lax
 from support.runs import BATCHES, N, recipe
 
 import sketchlearn as sl
-from sketchlearn.sketching import make as sketching
+from sketchlearn.sketching import make
 from sketchlearn.taylor.dependence import dependence
 
 pytestmark = pytest.mark.usefixtures("x64", "quick_compilation")
@@ -173,7 +173,7 @@ def test_a_constant_is_no_query(made):
 
 
 def test_a_flat_query_by_name_is_refused_before_anything_is_run(monkeypatch):
-    monkeypatch.setattr(sketching, "in_blocks", lambda *_: pytest.fail("training was begun"))
+    monkeypatch.setattr(make, "in_blocks", lambda *_: pytest.fail("training was begun"))
     with pytest.raises(ValueError, match=r"argmax at test_flatness\.py"):
         sl.sketch(train, SPACE, 1, 4, progress=False, queries={"accuracy": accuracy})
 

@@ -64,7 +64,7 @@ def test_check_reports_a_rule_that_is_not_the_derivative(name):
     report = sl.check(lambda w: function(jnp.outer(w, X[:, 0])).sum(0) * w, 6)
     (finding,) = [f for f in report.findings if f.kind == "rule differs"]
     assert report.ok  # the series of the rule can be sketched, if it is meant
-    assert "test_faults.py" in finding.where
+    assert "test_programs_with_a_fault.py" in finding.where
     assert "stand_in(function, plain)" in finding.fix
     slope, rule = (float(part.split()[-1].strip(",.")) for part in finding.message.partition(", and its")[::2])
     expected = {"reversed gradient": -slope, "scaled gradient": slope / 2, "forgotten factor": slope / 2}

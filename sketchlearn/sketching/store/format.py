@@ -110,7 +110,8 @@ class Store:
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise StoreError(f"{self.path} is a file: give the path of a directory, new or empty.")
-            if self.path.exists() and any(not any(p.match(name) for name in own) for p in self.path.iterdir()):
+            foreign = self.path.exists() and any(not any(p.match(name) for name in own) for p in self.path.iterdir())
+            if foreign and not manifest.exists():  # another process may have begun the same store a moment ago
                 raise StoreError(f"{self.path} exists and is no {self.what}: give a path that is new or empty.")
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
