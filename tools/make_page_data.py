@@ -212,7 +212,7 @@ def page_data(kept: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, 
         "numExamples": len(names),
         "degree": sketch.degree,
         "numDirections": sketch.num_directions,
-        "calibration": dataclasses.asdict(sketch.calibration),
+        "calibration": json.loads(json.dumps(dataclasses.asdict(sketch.calibration))),  # as the page reads it
         "units": [{"label": u.label, "letter": u.letter, "names": [names[i] for i in u.members]} for u in units],
         "cases": [
             {"group": group, "label": label, "units": np.flatnonzero(ticked).tolist()}

@@ -65,8 +65,9 @@ def check_jets(jets: Any, start: int, why: Callable[[int], str] = lambda directi
         if len(bad):
             direction, order = start + int(bad[0][0]), int(bad[0][1]) + 1
             raise FloatingPointError(
-                f"the jet of {parameter_name(path)} is not finite at order {order} along direction {direction}: training "
-                f"is not differentiable there (a square root of zero?), or its series grows too fast for {leaf.dtype}. "
+                f"the jet of {parameter_name(path)} is not finite at order {order} along direction {direction}: "
+                "training is not differentiable there (a square root of zero?), or its series grows too fast for "
+                f"{leaf.dtype}. "
                 "Use float64, a lower degree, or a more stable run (stability_profile shows how fast the orders grow)."
                 f"{why(direction)}"
             )
