@@ -1,5 +1,5 @@
 # Every target makes what it needs: Python 3.11 or newer and pip are enough.
-#   make demo | test | book | check | bench | lock | clean
+#   make demo | test | unit | book | check | bench | lock | clean
 #   make test PYTHON=python3.13        another Python (after `make clean`)
 #   make test CONSTRAINTS=             the newest versions instead of the locked ones
 .DEFAULT_GOAL := help
@@ -30,7 +30,10 @@ demo: $(RUN)  ## train, sketch, predict a deletion, and compare with the truth
 	$(BIN)/sketchlearn demo
 
 test: $(DEV)  ## unit tests, doctests, and every notebook against its stored outputs
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m ""
+
+unit: $(DEV)  ## the unit tests without the slow ones, about two minutes
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests sketchlearn
 
 book: $(DEV)  ## build the book into _build/html; a warning is an error
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -53,4 +56,4 @@ lock: $(DEV)  ## write the versions of this environment to requirements.lock
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test book check notebooks bench lock clean
+.PHONY: help demo test unit book check notebooks bench lock clean

@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 
 
 @runtime_checkable
@@ -42,7 +43,7 @@ class Space(Protocol):
         """``x = G z``: coordinates (..., q) to deletion vectors (..., n)."""
         ...
 
-    def locate(self, delete: Any) -> np.ndarray:
+    def locate(self, delete: Any) -> Float[np.ndarray, "*B q"]:
         """The coordinates (q,) of a deletion, or (B, q) of a stack of them."""
         ...
 
@@ -51,7 +52,7 @@ class Space(Protocol):
 class SpaceOfNames(Space, Protocol):
     """A space whose deletions are written as names, so that numbers need another way in."""
 
-    def locate_vectors(self, delete: Any) -> np.ndarray:
+    def locate_vectors(self, delete: Any) -> Float[np.ndarray, "*B q"]:
         """The coordinates of masks or vectors of fractions over the examples, whatever the names."""
         ...
 

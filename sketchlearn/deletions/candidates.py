@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import register
 from sketchlearn.deletions.reading import as_array, deletion_vectors
@@ -46,7 +47,7 @@ class Candidates:
         z = jnp.asarray(z)
         return jnp.zeros((*z.shape[:-1], self.num_examples), z.dtype).at[..., self.indices].set(z)
 
-    def locate(self, delete: Any) -> np.ndarray:
+    def locate(self, delete: Any) -> Float[np.ndarray, "*B q"]:
         """The candidates' part of the deletion vector; an example outside the pool is an error."""
         x = deletion_vectors(delete, self.num_examples)
         outside = np.ones(self.num_examples, bool)

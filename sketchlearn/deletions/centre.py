@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space, coordinates_of_fractions
 from sketchlearn.runtime.arrays import check_dtype
@@ -19,7 +20,7 @@ def full_weights(space: Space, dtype: Any = None) -> jax.Array:
     return jnp.ones(space.num_examples, check_dtype(dtype))
 
 
-def centre_of(space: Space, centre: Any) -> np.ndarray | None:
+def centre_of(space: Space, centre: Any) -> Float[np.ndarray, " q"] | None:
     """The coordinates of the centre, (q,), or None for full weights."""
     if centre is None:
         return None

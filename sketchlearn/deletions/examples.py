@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import register
 from sketchlearn.deletions.reading import deletion_vectors
@@ -35,7 +36,7 @@ class Examples:
         """The coordinates are the deletion vector itself."""
         return z
 
-    def locate(self, delete: Any) -> np.ndarray:
+    def locate(self, delete: Any) -> Float[np.ndarray, "*B q"]:
         """The deletion vector (n,), or (B, n)."""
         return deletion_vectors(delete, self.num_examples)
 

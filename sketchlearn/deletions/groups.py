@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import register
 from sketchlearn.deletions.labels import DAY, NUMBER, TIME, TRUTH, WHOLE, grouped, key, kind
@@ -44,7 +45,7 @@ class Groups:
         """Give every example its group's coordinate."""
         return jnp.asarray(z)[..., self.membership]
 
-    def locate(self, delete: Any) -> np.ndarray:
+    def locate(self, delete: Any) -> Float[np.ndarray, "*B q"]:
         """The coordinates of a union of groups; a part of a group is an error."""
         whole = real_array(delete)
         if whole is not None and whole.ndim and whole.size and self._kind != (TRUTH if whole.dtype == bool else NUMBER):
@@ -56,7 +57,7 @@ class Groups:
             return self._read(entries(delete))
         return self._named(entries([delete]))
 
-    def locate_vectors(self, delete: Any) -> np.ndarray:
+    def locate_vectors(self, delete: Any) -> Float[np.ndarray, "*B q"]:
         """The coordinates of masks or vectors of fractions over the examples, (n,) or (B, n), whatever the names."""
         x = deletion_vectors(delete, self.num_examples)
         first = np.unique(self.membership, return_index=True)[1]

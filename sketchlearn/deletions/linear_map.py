@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import register
 from sketchlearn.deletions.reading import as_array, deletion_vectors
@@ -51,7 +52,7 @@ class LinearMap:
         z = jnp.asarray(z)
         return z @ jnp.asarray(self.matrix.T, z.dtype)
 
-    def locate(self, delete: Any) -> np.ndarray:
+    def locate(self, delete: Any) -> Float[np.ndarray, "*B q"]:
         """The coordinates of a deletion, by least squares; one outside the span of the columns is an error."""
         x = deletion_vectors(delete, self.num_examples)
         z = np.linalg.lstsq(self.matrix, np.atleast_2d(x).T, rcond=None)[0].T

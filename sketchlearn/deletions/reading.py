@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.labels import plain
 from sketchlearn.runtime.arrays import check_finite
@@ -14,7 +15,7 @@ from sketchlearn.runtime.arrays import check_finite
 SIMPLE = (bool, int, float, str, np.bool_, np.integer, np.floating)
 
 
-def deletion_vectors(delete: Any, num_examples: int) -> np.ndarray:
+def deletion_vectors(delete: Any, num_examples: int) -> Float[np.ndarray, "*B {num_examples}"]:
     """Deletion vectors, 1 where an example is deleted, from any way of writing them.
 
     Args:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool
 
 from sketchlearn.errors import check_count, check_seed
 from sketchlearn.runtime.seeds import stream
 
 
-def random_deletions(num_examples: int, fraction: float, count: int, seed: int = 0) -> np.ndarray:
+def random_deletions(
+    num_examples: int, fraction: float, count: int, seed: int = 0
+) -> Bool[np.ndarray, "{count} {num_examples}"]:
     """Random subsets of one size, at least one example: (count, n) booleans.
 
     Args:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Complex, Float
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
@@ -95,9 +96,9 @@ class Pilot(NamedTuple):
         training_seconds: of one plain training, in a batch.
     """
 
-    coefficients: np.ndarray
-    terms: np.ndarray
-    changes: np.ndarray
+    coefficients: Complex[np.ndarray, "pilot k Q"]
+    terms: Float[np.ndarray, "D k Q"]
+    changes: Float[np.ndarray, "D Q"]
     costs: tuple[Cost, ...]
     training_seconds: float
 

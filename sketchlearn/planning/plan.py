@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
@@ -87,8 +88,8 @@ class Plan:
     change: float
     training_seconds: float
     costs: tuple[Cost, ...]
-    variances: np.ndarray
-    truncations: np.ndarray
+    variances: Float[np.ndarray, "k 3"]
+    truncations: Float[np.ndarray, "orders 3"]
     dim: int
     title: str
     seconds: float | None = None
@@ -96,7 +97,7 @@ class Plan:
     space: Space | None = None
     others: tuple[Plan, ...] = ()
 
-    def noise(self, num_directions: int) -> np.ndarray:
+    def noise(self, num_directions: int) -> Float[np.ndarray, " k"]:
         """The standard deviation (k,) of each order by itself: of the plain mean, or 0 where the order is solved for.
 
         The fits of the default estimator have no more, and little less unless they are close to exact.

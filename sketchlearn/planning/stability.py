@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
@@ -50,13 +51,13 @@ class StabilityProfile:
             them as ``circles`` saves the search in a run with another query.
     """
 
-    norms: np.ndarray
-    errors: np.ndarray
+    norms: Float[np.ndarray, "m k"]
+    errors: Float[np.ndarray, "m k"]
     radius: float
     dim: int
     circles: tuple[float, ...] = ()
 
-    def bombieri(self) -> np.ndarray:
+    def bombieri(self) -> Float[np.ndarray, " k"]:
         """(k,), the estimate of ``||P_r||_B`` over all directions."""
         return np.sqrt((self.norms**2).mean(0))
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from jaxtyping import Complex, Float
 
 from sketchlearn.prediction.interpolation import with_real
 
 
-def powers_along(psi: np.ndarray, z: np.ndarray, degree: int, interactions: bool = False) -> np.ndarray:
+def powers_along(
+    psi: Complex[np.ndarray, "m q"], z: Float[np.ndarray, "B q"], degree: int, interactions: bool = False
+) -> Complex[np.ndarray, "{degree} m B"]:
     """``<ψ_i, z_b>^r``, (k, m, B): what the coefficients of order r = 1..k are weighted with.
 
     For interactions the pure powers ``conj(ψ_j)^r z_j^r`` are taken out: a polynomial that has none is reproduced
@@ -30,7 +33,9 @@ def powers_along(psi: np.ndarray, z: np.ndarray, degree: int, interactions: bool
     return np.stack([inner**r - (with_real(psi**r, z**r) if interactions else 0) for r in orders])
 
 
-def average(powers: np.ndarray, coefficients: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
+def average(
+    powers: Complex[np.ndarray, "k m B"], coefficients: Complex[np.ndarray, "m k Q"], dim: int
+) -> tuple[Float[np.ndarray, "B k Q"], Float[np.ndarray, "B k k Q"]]:
     """The average over directions of ``C(q+r-1, r) Re[a^r c_r]``, unbiased at every order, and its covariance.
 
     The covariance of the average needs products of real parts, ``Re u Re v = Re(u v + u conj(v)) / 2``, which are

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Complex, Float
 
 from sketchlearn.prediction.averages import powers_along
 from sketchlearn.prediction.calibration import CALIBRATION, Calibration
@@ -48,10 +49,10 @@ class EstimationProblem:
         calibration: the numbers that no theory gives.
     """
 
-    directions: np.ndarray
-    deletions: np.ndarray
-    coefficients: np.ndarray
-    measured: np.ndarray
+    directions: Complex[np.ndarray, "m q"]
+    deletions: Float[np.ndarray, "B q"]
+    coefficients: Complex[np.ndarray, "m k Q"]
+    measured: Complex[np.ndarray, "m k Q"]
     equations: Equations
     interactions: bool = False
     coordinate_scales: Callable[[], np.ndarray] | None = None
@@ -70,12 +71,12 @@ class EstimationProblem:
         return self.directions.shape[1]
 
     @functools.cached_property
-    def powers(self) -> np.ndarray:
+    def powers(self) -> Complex[np.ndarray, "k m B"]:
         """(k, m, B), the ``<ψ_i, z>^r`` that the coefficients are weighted with."""
         return powers_along(self.directions, self.deletions, self.degree, self.interactions)
 
     @functools.cached_property
-    def sizes(self) -> np.ndarray:
+    def sizes(self) -> Float[np.ndarray, "B k Q"]:
         """(B, k, Q), how large each order is at deletions of these lengths, by what it is along the directions."""
         return sizes_along(self.directions, self.measured, self.interactions).at(self.deletions)
 
@@ -96,17 +97,17 @@ class Estimate(NamedTuple):
         notes: what the user should know, in sentences.
     """
 
-    terms: np.ndarray
-    covariance: np.ndarray
+    terms: Float[np.ndarray, "B k Q"]
+    covariance: Float[np.ndarray, "B k k Q"]
     estimated_by: tuple[str, ...] = ()
-    change: np.ndarray | None = None
-    expected: np.ndarray | None = None
-    shrunk: np.ndarray | None = None
-    shrunk_error: np.ndarray | None = None
+    change: Float[np.ndarray, "B Q"] | None = None
+    expected: Float[np.ndarray, "B k Q"] | None = None
+    shrunk: Float[np.ndarray, "B k Q"] | None = None
+    shrunk_error: Float[np.ndarray, "B k Q"] | None = None
     notes: tuple[str, ...] = ()
 
     @property
-    def standard_errors(self) -> np.ndarray:
+    def standard_errors(self) -> Float[np.ndarray, "B k Q"]:
         """The standard error of every term, (B, k, Q)."""
         return np.sqrt(np.maximum(np.einsum("brrq->brq", self.covariance), 0))
 

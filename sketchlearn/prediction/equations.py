@@ -6,6 +6,7 @@ import functools
 import math
 
 import numpy as np
+from jaxtyping import Complex, Float, Num
 
 from sketchlearn.prediction import interpolation
 from sketchlearn.prediction.calibration import CALIBRATION, Calibration
@@ -23,11 +24,13 @@ class Equations:
         calibration: the numbers that no theory gives.
     """
 
-    def __init__(self, directions: np.ndarray, interactions: bool = False, calibration: Calibration = CALIBRATION):
+    def __init__(
+        self, directions: Complex[np.ndarray, "m q"], interactions: bool = False, calibration: Calibration = CALIBRATION
+    ):
         self.directions, self.interactions, self.calibration = directions, interactions, calibration
         self._kept: dict[tuple[int, bytes | None], Interpolant] = {}
 
-    def of(self, order: int, scales: np.ndarray | None = None) -> Interpolant:
+    def of(self, order: int, scales: Float[np.ndarray, " q"] | None = None) -> Interpolant:
         """The equations of an order, with coordinates alike or scaled by ``scales`` (q,); those made last are kept."""
         which = order, None if scales is None else scales.tobytes()
         if which not in self._kept:
@@ -49,6 +52,6 @@ class Equations:
         """Whether they determine the first order."""
         return not self.too_many(1) and self.of(1).determined
 
-    def first_order(self, coefficients: np.ndarray) -> np.ndarray:
+    def first_order(self, coefficients: Num[np.ndarray, "m Q"]) -> Float[np.ndarray, "q Q"]:
         """The first order (q, Q) that the coefficients (m, Q) of order one determine."""
         return self.of(1).fit(coefficients.astype(complex), np.eye(self.directions.shape[1])).values

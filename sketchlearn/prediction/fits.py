@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Complex, Float
 
 from sketchlearn.prediction import interpolation
 from sketchlearn.prediction.averages import average
@@ -57,7 +58,11 @@ def fit_order(problem: EstimationProblem, order: int, wanted: bool = True) -> tu
 
 
 def with_fits(
-    powers: np.ndarray, fits: list[Fitted], dim: int, expected: np.ndarray, remaining: np.ndarray
+    powers: Complex[np.ndarray, "k m B"],
+    fits: list[Fitted],
+    dim: int,
+    expected: Float[np.ndarray, "B k Q"],
+    remaining: Float[np.ndarray, "B k Q"],
 ) -> Estimate:
     """Fits of every order, plus the mean over directions of what they leave; exact where a fit is.
 

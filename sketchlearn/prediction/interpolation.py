@@ -19,6 +19,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Complex, Float
 
 from sketchlearn.prediction.calibration import CALIBRATION, Calibration
 
@@ -39,18 +40,18 @@ class Fitted(NamedTuple):
         beyond_chance: (Q,) booleans, whether the fits explain directions that they have not seen, beyond chance.
     """
 
-    values: np.ndarray
-    residuals: np.ndarray
-    variance: np.ndarray
-    beyond_chance: np.ndarray
+    values: Float[np.ndarray, "B Q"]
+    residuals: Complex[np.ndarray, "m Q"]
+    variance: Float[np.ndarray, "B Q"]
+    beyond_chance: Bool[np.ndarray, " Q"]
 
 
-def with_real(psi: np.ndarray, z: np.ndarray) -> np.ndarray:
+def with_real(psi: Complex[np.ndarray, "m q"], z: Float[np.ndarray, "B q"]) -> Complex[np.ndarray, "m B"]:
     """``ψ_i · z_b``, (m, B), for complex rows ψ and real rows z: two real products, where NumPy would make four."""
     return psi.real @ z.T + 1j * (psi.imag @ z.T)
 
 
-def inner_products(psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def inner_products(psi: Complex[np.ndarray, "m q"]) -> tuple[Complex[np.ndarray, "m m"], Complex[np.ndarray, "m m"]]:
     """``ψ_i · ψ_j`` and ``conj(ψ_i) · ψ_j``, (m, m) each, from three real products in place of eight."""
     re, im = np.ascontiguousarray(psi.real), np.ascontiguousarray(psi.imag)
     real, imaginary, across = re @ re.T, im @ im.T, re @ im.T
@@ -86,9 +87,9 @@ class Interpolant:
 
     def __init__(
         self,
-        directions: np.ndarray,
+        directions: Complex[np.ndarray, "m q"],
         order: int,
-        scales: np.ndarray | None = None,
+        scales: Float[np.ndarray, " q"] | None = None,
         pure: float | None = None,
         calibration: Calibration = CALIBRATION,
     ):
@@ -132,14 +133,16 @@ class Interpolant:
             powers = powers + self.bonus * with_real(self.psi**r, z**r)
         return np.concatenate([powers.real, powers.imag])
 
-    def fit(self, coefficients: np.ndarray, z: np.ndarray, rounding: float = 2.2e-16) -> Fitted:
+    def fit(
+        self, coefficients: Complex[np.ndarray, "m Q"], z: Float[np.ndarray, "B q"], rounding: float = 2.2e-16
+    ) -> Fitted:
         """Fit the coefficients (m, Q) and evaluate at coordinates z (B, q).
 
         ``rounding`` is the relative precision in which the coefficients were computed.
         """
         return self._fit(coefficients, self._cross(z), rounding)
 
-    def kernel_weights(self, coefficients: np.ndarray) -> np.ndarray:
+    def kernel_weights(self, coefficients: Complex[np.ndarray, "m Q"]) -> Complex[np.ndarray, "m Q"]:
         """β (m, Q) complex with ``fit(c, z).values = Σ_i Re[conj(β_i) k(ψ_i, z)]``: fits are linear in the kernel."""
         m = self.num_used
         values = self._fit(coefficients, np.eye(2 * m), EPSILON).values
@@ -167,7 +170,7 @@ class Interpolant:
         solving = EPSILON * values[-1] / values[0] * np.abs(solution)  # what rounding of the eigenvectors can do
         return solution, (at**2).sum(0)[:, None] * noise + solving**2
 
-    def weights(self, z: np.ndarray) -> np.ndarray:
+    def weights(self, z: Float[np.ndarray, "B q"]) -> Float[np.ndarray, "equations B"]:
         """What each equation, real parts first, counts in the exact values at z: (2·num_used, B)."""
         if not self.determined:
             raise ValueError(f"{self.unknowns} unknowns are not determined by {2 * len(self.psi)} equations.")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Complex, Float
 
 
 class SingleCoordinates(NamedTuple):
@@ -28,9 +29,9 @@ class SingleCoordinates(NamedTuple):
 
     ends: Any
     coefficients: Any
-    positions: np.ndarray
+    positions: Float[np.ndarray, "q E"]
 
-    def change(self, z: np.ndarray) -> np.ndarray:
+    def change(self, z: Float[np.ndarray, "B q"]) -> Float[np.ndarray, "B Q"]:
         """The sum of what each coordinate does by itself, (B, Q), at coordinates z (B, q) relative to the centre.
 
         Of a query. Between its ends a coordinate's curve is its series, and what the ends show to be missing at
@@ -45,7 +46,7 @@ class SingleCoordinates(NamedTuple):
         missing = np.linalg.pinv(powers) @ (self.ends - by_series)  # an end at the centre itself says nothing
         return total + sum((z**p) @ missing[:, j] for j, p in enumerate(higher))
 
-    def powers(self, psi: np.ndarray) -> np.ndarray:
+    def powers(self, psi: Complex[np.ndarray, "m q"]) -> Complex[np.ndarray, "m k Q"]:
         """``Σ_i a_ir ψ_i^r``, (m, k, Q): what the coordinates by themselves contribute along directions (m, q)."""
         k = self.coefficients.shape[1]
         return np.stack([(psi**r) @ self.coefficients[:, r - 1] for r in range(1, k + 1)], 1)
@@ -63,9 +64,9 @@ class QueryJets(NamedTuple):
     """
 
     query: Callable | None
-    baseline: np.ndarray
-    at_centre: np.ndarray
-    coefficients: np.ndarray
+    baseline: Float[np.ndarray, "*S"]
+    at_centre: Float[np.ndarray, " Q"]
+    coefficients: Complex[np.ndarray, "m k Q"]
     singles: SingleCoordinates | None
 
 
@@ -80,20 +81,20 @@ class Exact(NamedTuple):
         interactions: whether what is left are interactions.
     """
 
-    change: np.ndarray
-    terms: np.ndarray
-    first_order: np.ndarray | None
+    change: Float[np.ndarray, "B Q"]
+    terms: Float[np.ndarray, "B k Q"]
+    first_order: Float[np.ndarray, "q Q"] | None
     source: str
     interactions: bool
 
 
 def known_exactly(
     jets: QueryJets,
-    directions: np.ndarray,
-    z: np.ndarray,
-    gradient: np.ndarray | None = None,
-    control: tuple[np.ndarray, np.ndarray] | None = None,
-) -> tuple[Exact, np.ndarray, np.ndarray]:
+    directions: Complex[np.ndarray, "m q"],
+    z: Float[np.ndarray, "B q"],
+    gradient: Float[np.ndarray, "q Q"] | None = None,
+    control: tuple[Complex[np.ndarray, "m k Q"], Float[np.ndarray, "B k Q"]] | None = None,
+) -> tuple[Exact, Complex[np.ndarray, "m k Q"], Complex[np.ndarray, "m k Q"]]:
     """Split coefficients into what is known exactly and what is left to estimate.
 
     Args:

@@ -8,6 +8,7 @@ what is missing, assemble.
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from sketchlearn.prediction.base import Estimate, EstimationProblem, Estimator
 from sketchlearn.prediction.known import Exact
@@ -20,8 +21,8 @@ def predict(
     problem: EstimationProblem,
     exact: Exact,
     estimator: Estimator,
-    baseline: np.ndarray,
-    fractions: np.ndarray,
+    baseline: Float[np.ndarray, "*S"],
+    fractions: Float[np.ndarray, " B"],
     stacked: bool = True,
 ) -> Prediction:
     """What an estimator, and what is known exactly, say about deletions.
@@ -40,7 +41,7 @@ def predict(
     return assemble(estimate, exact, baseline, stacked, used, missing, decays)
 
 
-def with_exact_terms(estimate: Estimate, terms: np.ndarray) -> Estimate:
+def with_exact_terms(estimate: Estimate, terms: Float[np.ndarray, "B k Q"]) -> Estimate:
     """The estimate with what was taken out of the coefficients before, (B, k, Q), added again."""
     return estimate._replace(
         terms=estimate.terms + terms,
@@ -53,10 +54,10 @@ def what_is_missing(
     problem: EstimationProblem,
     exact: Exact,
     estimate: Estimate,
-    used: np.ndarray,
-    fractions: np.ndarray,
+    used: Bool[np.ndarray, "B k Q"],
+    fractions: Float[np.ndarray, " B"],
     solves: bool,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float[np.ndarray, "B Q"], Bool[np.ndarray, "B Q"]]:
     """The size of what is left out, (B, Q), and whether the terms used decay, (B, Q).
 
     Args:
@@ -79,7 +80,7 @@ def what_is_missing(
     )
 
 
-def first_order_size(problem: EstimationProblem, exact: Exact) -> np.ndarray | None:
+def first_order_size(problem: EstimationProblem, exact: Exact) -> Float[np.ndarray, "B Q"] | None:
     """The size of the first order without cancellation between coordinates, (B, Q), where it is known.
 
     For interactions, what the lesser coordinates do: the largest has them with those only.

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from sketchlearn.prediction.base import Estimate
 from sketchlearn.prediction.known import Exact
+
+if TYPE_CHECKING:
+    Values = np.ndarray
+else:
+    Values = Float[np.ndarray, "*_"] | np.floating  # one number is NumPy's scalar
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,20 +43,20 @@ class Prediction:
             than zero or the estimate itself in the mean over deletions, if not at every one.
     """
 
-    value: np.ndarray
-    baseline: np.ndarray
-    change: np.ndarray
-    terms: np.ndarray
-    standard_errors: np.ndarray
-    standard_error: np.ndarray
-    truncation: np.ndarray
-    orders_used: np.ndarray
+    value: Values
+    baseline: Float[np.ndarray, "*S"]
+    change: Values
+    terms: Float[np.ndarray, "*_"]
+    standard_errors: Float[np.ndarray, "*_"]
+    standard_error: Values
+    truncation: Values
+    orders_used: Bool[np.ndarray, "*_"]
     warnings: tuple[str, ...]
-    exact_change: np.ndarray | float = 0.0
+    exact_change: Values | float = 0.0
     estimated_by: tuple[str, ...] = ()
-    shrunk_change: np.ndarray | float = 0.0
+    shrunk_change: Values | float = 0.0
 
-    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    def interval(self, level: float = 0.95) -> tuple[Values, Values]:
         """Lower and upper end: ``value ± z · sqrt(standard_error² + truncation²)``, z the normal quantile."""
         if not 0 < level < 1:
             raise ValueError(f"level must be between 0 and 1, got {level!r}.")
@@ -60,11 +67,11 @@ class Prediction:
 def assemble(
     estimate: Estimate,
     exact: Exact,
-    baseline: np.ndarray,
+    baseline: Float[np.ndarray, "*S"],
     stacked: bool,
-    used: np.ndarray,
-    missing: np.ndarray,
-    decays: np.ndarray,
+    used: Bool[np.ndarray, "B k Q"],
+    missing: Float[np.ndarray, "B Q"],
+    decays: Bool[np.ndarray, "B Q"],
 ) -> Prediction:
     """The prediction that estimated terms make.
 
@@ -84,7 +91,7 @@ def assemble(
     spread = np.sqrt(np.maximum(np.einsum("brsq,brq,bsq->bq", estimate.covariance, used, used), 0))
     estimated_by = (exact.source or estimate.estimated_by[0], *estimate.estimated_by[1:])
 
-    def shaped(array: np.ndarray) -> np.ndarray:
+    def shaped(array: np.ndarray) -> Any:
         full = array.reshape(*array.shape[:-1], *baseline.shape)
         return full if stacked else full[0]
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from sketchlearn.prediction.base import Estimate
 from sketchlearn.prediction.calibration import CALIBRATION, Calibration
 
 
 def orders_that_count(
-    estimate: Estimate, exact_change: np.ndarray | None = None, calibration: Calibration = CALIBRATION
-) -> np.ndarray:
+    estimate: Estimate, exact_change: Float[np.ndarray, "B Q"] | None = None, calibration: Calibration = CALIBRATION
+) -> Bool[np.ndarray, "B k Q"]:
     """Which orders to use, (B, k, Q): all before the first that is lost in noise; always the first.
 
     An order is lost in noise if its standard error is larger than the order is expected to be. But a term that exceeds

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Complex, Float
 
 
 class Sizes(NamedTuple):
@@ -16,10 +17,10 @@ class Sizes(NamedTuple):
         mixed: (k, Q), of the rest.
     """
 
-    pure: np.ndarray
-    mixed: np.ndarray
+    pure: Float[np.ndarray, "k Q"]
+    mixed: Float[np.ndarray, "k Q"]
 
-    def at(self, z: np.ndarray) -> np.ndarray:
+    def at(self, z: Float[np.ndarray, "B q"]) -> Float[np.ndarray, "B k Q"]:
         """The typical size of every order at coordinates z (B, q): (B, k, Q).
 
         ``S_r(z)² = pure_r Σ_j z_j^2r + mixed_r [|z|^2r - Σ_j z_j^2r]``: what P_r(z)² is in the mean over polynomials
@@ -31,7 +32,9 @@ class Sizes(NamedTuple):
         return np.sqrt(of_powers * self.pure + np.maximum(every - of_powers, 0) * self.mixed)
 
 
-def sizes_along(psi: np.ndarray, coefficients: np.ndarray, interactions: bool = False) -> Sizes:
+def sizes_along(
+    psi: Complex[np.ndarray, "m q"], coefficients: Complex[np.ndarray, "m k Q"], interactions: bool = False
+) -> Sizes:
     """How large the orders are along directions, and how much of it the pure powers ``z_j^r`` are.
 
     ``E|c_r|² = C Σ_j b_j² + rest`` with ``C = E|ψ_j|^2r = 1 / C(q+r-1, r)`` and b_j the coefficient of ``z_j^r``, for
@@ -68,7 +71,7 @@ def _squares_of_pure(powers: np.ndarray, c: np.ndarray) -> np.ndarray:
     return ((sums**2).sum(0) - own) / (m * (m - 1))  # without what a direction is paired with itself
 
 
-def fraction_of(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def fraction_of(part: Complex[np.ndarray, "m k Q"], whole: Complex[np.ndarray, "m k Q"]) -> Float[np.ndarray, "k Q"]:
     """How large a part of the coefficients is along the directions, root mean square, over the whole: (k, Q).
 
     For the size of what fits leave: its own pure powers say too little. Fits that leave out one direction at a time

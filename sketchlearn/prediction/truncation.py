@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from sketchlearn.prediction.calibration import CALIBRATION, Calibration
 
 
-def unlike_directions(z: np.ndarray, few: float = CALIBRATION.few_coordinates) -> np.ndarray:
+def unlike_directions(z: Float[np.ndarray, "B q"], few: float = CALIBRATION.few_coordinates) -> Float[np.ndarray, " B"]:
     """How little the directions say about deletions with coordinates z (B, q), (B,): from 0, nothing special, to 1.
 
     The root of ``few / N + φ``: ``N = |z|⁴ / Σ_j z_j⁴`` is the number of coordinates that take part, and
@@ -35,12 +36,12 @@ def _participants(z: np.ndarray) -> np.ndarray:
 
 
 def continued(
-    terms: np.ndarray,
-    used: np.ndarray,
+    terms: Float[np.ndarray, "B k Q"],
+    used: Bool[np.ndarray, "B k Q"],
     bend: Any = 1.0,
-    first: np.ndarray | None = None,
+    first: Float[np.ndarray, "B Q"] | None = None,
     lowest: int = 1,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float[np.ndarray, "B Q"], Bool[np.ndarray, "B Q"]]:
     """How large a deletion's own terms make the first order left out, (B, Q), and whether they decay, (B, Q).
 
     As large as the largest of them, because a single term may be small by cancellation.
@@ -66,17 +67,17 @@ def continued(
 
 
 def truncation(
-    terms: np.ndarray,
-    used: np.ndarray,
-    z: np.ndarray,
-    fraction: np.ndarray,
-    sizes: np.ndarray,
-    moved: np.ndarray,
+    terms: Float[np.ndarray, "B k Q"],
+    used: Bool[np.ndarray, "B k Q"],
+    z: Float[np.ndarray, "B q"],
+    fraction: Float[np.ndarray, " B"],
+    sizes: Float[np.ndarray, "B k Q"],
+    moved: Float[np.ndarray, "B Q"],
     dropped_error: Any = 0.0,
-    first: np.ndarray | None = None,
+    first: Float[np.ndarray, "B Q"] | None = None,
     lowest: int = 1,
     calibration: Calibration = CALIBRATION,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float[np.ndarray, "B Q"], Bool[np.ndarray, "B Q"]]:
     """The size of what a prediction leaves out, (B, Q), and whether its used terms decay, (B, Q).
 
     ``sqrt(excess² missing² + unlike² own² · missing² / all²)`` with ``missing² = dropped + S_{k+1}² + S_{k+2}²``. The

@@ -8,7 +8,7 @@ know which. To add one, write a class with the three members of :class:`JetSourc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sketchlearn.prediction.known import QueryJets, SingleCoordinates
 
@@ -16,6 +16,7 @@ Parts = list[tuple[int, int]]
 Common = tuple[Any, Any, SingleCoordinates | None]
 
 
+@runtime_checkable
 class JetSource(Protocol):
     """Rows of jets by direction: those of the parameters, or of queries that were measured in their place."""
 
@@ -34,6 +35,7 @@ class JetSource(Protocol):
         ...
 
 
+@runtime_checkable
 class JetSink(Protocol):
     """Where the jets of a sketch are kept while it is made."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Complex, Complex128, Float
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.directions import directions
@@ -80,19 +81,19 @@ class Sketch:
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *c: np.concatenate(c), *parts)
 
     @property
-    def seen_deletions(self) -> np.ndarray | None:
+    def seen_deletions(self) -> Float[np.ndarray, "q n"] | None:
         """The deletions (q, n) that an additive sketch was retrained for, which are no test of it; else None."""
         if self.single_coordinates is None:
             return None
         return np.asarray(self.space.embed(np.eye(self.space.dim)), np.float64)
 
     @functools.cached_property
-    def directions(self) -> np.ndarray:
+    def directions(self) -> Complex128[np.ndarray, "m q"]:
         """The directions ψ_i, (m, q) complex128, drawn again from the seed."""
         re, im = directions(self.seed, np.arange(self.num_directions), self.space.dim, design=self.design)
         return np.asarray(re, np.float64) + 1j * np.asarray(im, np.float64)
 
-    def measure(self, query: Callable | str) -> tuple[np.ndarray, np.ndarray]:
+    def measure(self, query: Callable | str) -> tuple[Float[np.ndarray, "*S"], Complex[np.ndarray, "m k *S"]]:
         """The query's value at the centre (with nothing deleted, unless the sketch has another) and its coefficients.
 
         Args:

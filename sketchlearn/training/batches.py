@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int32
 
 from sketchlearn.errors import check_count, check_seed
 from sketchlearn.runtime.precision import jit
@@ -19,7 +20,7 @@ TRIES = 4  # examples may be equal, so that one in the place of another shows no
 
 def minibatches(
     num_examples: int, batch_size: int, epochs: int = 1, seed: int = 0, drop_last: bool = False, shuffle: bool = True
-) -> np.ndarray:
+) -> Int32[np.ndarray, "T {batch_size}"]:
     """The batches of a training run: every example once an epoch, in a new order each time.
 
     Row t holds the positions of the examples that step t sees, so that an example seen in

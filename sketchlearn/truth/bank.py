@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
@@ -145,13 +146,13 @@ class RetrainBank:
             jax.tree.structure(self._shapes), [np.stack(leaves) for leaves in zip(*parts, strict=True)]
         )
 
-    def values(self, query: Callable, delete: Any) -> np.ndarray:
+    def values(self, query: Callable, delete: Any) -> Float[np.ndarray, "*shape"]:
         """The query after each deletion: its own shape, after an axis B for a stack; float64."""
         z = self.space.locate(delete)
         values = self.evaluated(query, 1 - np.asarray(self.space.embed(np.atleast_2d(z)), np.float64))
         return values if z.ndim > 1 else values[0]
 
-    def evaluated(self, query: Callable, weights: Any) -> np.ndarray:
+    def evaluated(self, query: Callable, weights: Any) -> Float[np.ndarray, " B *S"]:
         """The query for rows of weights (B, n); float64."""
         check_query(query, self._shapes)
         one = jit(query)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import centre_of, full_weights
@@ -21,7 +22,9 @@ from sketchlearn.training.nonfinite import explanation
 from sketchlearn.training.program import check_smooth_query, check_train, for_reverse_mode
 
 
-def gradient(train: Callable, query: Callable, space: Space, centre: Any = None, dtype: Any = None) -> np.ndarray:
+def gradient(
+    train: Callable, query: Callable, space: Space, centre: Any = None, dtype: Any = None
+) -> Float[np.ndarray, " q *S"]:
     """The exact derivative of a query with respect to every coordinate of a space: one pass back through training.
 
     ``g_i = d/dz_i query(train(1 - G z))`` at the centre: what deleting coordinate i does at first order, in

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.reading import deletion_vectors
 from sketchlearn.truth.retrain import BLOCK, retrain
@@ -19,7 +20,7 @@ def seed_noise(
     num_examples: int,
     batch_size: int = BLOCK,
     dtype: Any = None,
-) -> np.ndarray:
+) -> Float[np.ndarray, "seeds B *S"]:
     """The change of a query after deletions for each of several seeds: what is the deletion's, and what the seed's.
 
     The standard deviation over the first axis is the noise that a prediction for one seed cannot explain to

@@ -38,7 +38,9 @@ class Fixed:
         baseline = np.array([EFFECTS.sum(), -2 * EFFECTS.sum()])
         none = np.zeros((len(x), 0, 2))
         error = np.full(change.shape, self.error)
-        return Prediction(baseline + change, baseline, change, none, none, error, 0 * error, none, ("told",))
+        return Prediction(
+            baseline + change, baseline, change, none, none, error, 0 * error, none.astype(bool), ("told",)
+        )
 
 
 def bank():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.errors import check_count
 from sketchlearn.evaluation.baselines.base import Baseline
@@ -76,7 +77,7 @@ class CoordinateSums(Baseline):
 
         return self._once(query, make)
 
-    def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
+    def changes(self, query: Callable, x: Float[np.ndarray, "B n"]) -> Float[np.ndarray, "B *terms Q"]:
         """Changes (B, Q), or (B, 2, Q) by order."""
         effects, (one, other) = self._effects(query), self._pairs
         first = x @ effects[: self.space.dim]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
@@ -57,7 +58,7 @@ class Baseline:
         self._known: tuple[Any, Any] = (None, None)
         self._smooth: Any = None  # the last query that was found to have derivatives
 
-    def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
+    def changes(self, query: Callable, x: Float[np.ndarray, "B n"]) -> Float[np.ndarray, "B *terms Q"]:
         """The changes (B, Q), or their Taylor terms (B, k, Q), for deletion vectors (B, n)."""
         raise NotImplementedError
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.errors import check_degree
@@ -42,7 +43,7 @@ class _AtOptimum(Baseline):
         """By how much the deletion x (n,) moves the parameters (p,)."""
         raise NotImplementedError
 
-    def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
+    def changes(self, query: Callable, x: Float[np.ndarray, "B n"]) -> Float[np.ndarray, "B *terms Q"]:
         """The query at the moved parameters, less the query at the trained ones: (B, Q)."""
         theta = self.problem.flat
         value = jit(lambda t: jnp.ravel(query(self.problem.unflatten(t))))
@@ -158,7 +159,7 @@ class InfinitesimalJackknife(_AtOptimum):
         super().__init__(problem, space)
         self.order = check_degree(order)
 
-    def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
+    def changes(self, query: Callable, x: Float[np.ndarray, "B n"]) -> Float[np.ndarray, "B *terms Q"]:
         """Taylor terms (B, k, Q)."""
         theta = self.problem.flat
         inverse = jnp.asarray(np.linalg.inv(self.hessian), theta.dtype)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.sparse.linalg import cg
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.errors import check_count
@@ -109,7 +110,7 @@ class Influence(Baseline):
         effects = jit(lambda s: along_losses(self.problem, self.problem.flat, s))(solved)
         return np.asarray(effects, np.float64)
 
-    def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
+    def changes(self, query: Callable, x: Float[np.ndarray, "B n"]) -> Float[np.ndarray, "B *terms Q"]:
         """First-order terms (B, 1, Q)."""
         return (x @ self.scores(query).T)[:, None]
 

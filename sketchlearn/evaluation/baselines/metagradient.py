@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
@@ -60,7 +61,7 @@ class Metagradient(Baseline):
             lambda: gradient_or_why_not(self.train, query, Examples(n), dtype=self.weights.dtype)[0].reshape(n, -1),
         )
 
-    def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
+    def changes(self, query: Callable, x: Float[np.ndarray, "B n"]) -> Float[np.ndarray, "B *terms Q"]:
         """First-order terms (B, 1, Q)."""
         return (x @ self.gradient(query))[:, None]
 
@@ -93,7 +94,7 @@ class ForwardFirstOrder(Baseline):
         self._along = jit(lambda x: jax.jvp(train, (self.weights,), (-x,))[1])
         self._tangents: dict[bytes, Any] = {}
 
-    def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
+    def changes(self, query: Callable, x: Float[np.ndarray, "B n"]) -> Float[np.ndarray, "B *terms Q"]:
         """First-order terms (B, 1, Q)."""
         push = jit(lambda t: jnp.ravel(jax.jvp(query, (self.parameters,), (t,))[1]))
         out = []

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.errors import check_count, check_seed
@@ -77,6 +78,6 @@ class ProjectedGradients(Baseline):
 
         return self._once(query, make)
 
-    def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
+    def changes(self, query: Callable, x: Float[np.ndarray, "B n"]) -> Float[np.ndarray, "B *terms Q"]:
         """First-order terms (B, 1, Q)."""
         return (x @ self.scores(query).T)[:, None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
 
 from sketchlearn.errors import check_count, check_seed
 from sketchlearn.evaluation.baselines.base import Baseline
@@ -72,6 +73,6 @@ class DatamodelRegression(Baseline):
             slopes.append(model.fit(self._z, column / scale).coef_ * scale)
         return np.array(slopes)
 
-    def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
+    def changes(self, query: Callable, x: Float[np.ndarray, "B n"]) -> Float[np.ndarray, "B *terms Q"]:
         """First-order terms (B, 1, Q)."""
         return (x @ self._once(query, lambda: self._fit(query)).T)[:, None]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.evaluation.baselines.base import Baseline, along_losses, query_gradients
@@ -64,7 +65,7 @@ class TracIn(Baseline):
             total = total + np.asarray(of_losses(theta, rows), np.float64) * checkpoint.visits
         return np.asarray(total)
 
-    def changes(self, query: Callable, x: np.ndarray) -> np.ndarray:
+    def changes(self, query: Callable, x: Float[np.ndarray, "B n"]) -> Float[np.ndarray, "B *terms Q"]:
         """First-order terms (B, 1, Q)."""
         return (x @ self.scores(query).T)[:, None]
 

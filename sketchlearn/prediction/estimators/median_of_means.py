@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from jaxtyping import Complex
 
 from sketchlearn.prediction.averages import average
 from sketchlearn.prediction.base import Estimate, EstimationProblem, register
@@ -25,7 +26,9 @@ def median_of_means(problem: EstimationProblem) -> Estimate:
     return estimate._replace(estimated_by=("median of means",) * problem.degree, notes=notes)
 
 
-def median_of_groups(powers: np.ndarray, coefficients: np.ndarray, dim: int, num_groups: int) -> Estimate:
+def median_of_groups(
+    powers: Complex[np.ndarray, "k m B"], coefficients: Complex[np.ndarray, "m k Q"], dim: int, num_groups: int
+) -> Estimate:
     """The median of the averages of ``num_groups`` groups of directions.
 
     With p groups of m/p directions the change is off by more than twice a group's
