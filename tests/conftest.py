@@ -11,8 +11,8 @@ import pytest
 import support.typed  # noqa: F401 (by its name, below)
 from jaxtyping import install_import_hook
 
-# Shapes and dtypes of arrays are checked in the room of numbers, in this process only. (Tests call public functions with
-# wrong arguments on purpose; test_annotations.py calls them with right ones.)
+# Shapes and dtypes of arrays are checked in the room of numbers, in this process only. (Tests call public
+# functions with wrong arguments on purpose; test_annotations.py calls them with right ones.)
 with install_import_hook(["sketchlearn.prediction"], "support.typed.checked"):
     import sketchlearn  # noqa: F401
 
