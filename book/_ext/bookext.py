@@ -149,6 +149,14 @@ def _everything_documented(app, env):
                 log.warning("%s is public, but no page documents it (book/api.md)", places[0])
 
 
+def _array_types(app, env, node, contnode):
+    """The parts of an array's annotation, ``Float[np.ndarray, "m q"]``, lead nowhere and need not."""
+    plain = re.fullmatch(
+        r"(jaxtyping\.)?(Bool|Complex|Float|Int|Num)\d*|ndarray|numpy\.floating|'.*", node.get("reftarget", "")
+    )
+    return contnode if plain else None
+
+
 def _addresses(app, config):
     url, repository = os.environ.get("BOOK_URL", ""), os.environ.get("BOOK_REPOSITORY", "")
     if url:
@@ -244,6 +252,7 @@ def setup(app):
     app.connect("config-inited", _addresses, priority=100)
     app.connect("config-inited", _abbreviated, priority=100)
     app.connect("builder-inited", _mathjax)
+    app.connect("missing-reference", _array_types)
     app.connect("env-check-consistency", _everything_documented)
     app.connect("html-page-context", _without_repeats, priority=900)
     app.connect("html-page-context", _previews, priority=900)  # after the extension that writes the tags

@@ -64,7 +64,7 @@ class QueryJets(NamedTuple):
     """
 
     query: Callable | None
-    baseline: Float[np.ndarray, "*S"]
+    baseline: Float[np.ndarray, "..."]
     at_centre: Float[np.ndarray, " Q"]
     coefficients: Complex[np.ndarray, "m k Q"]
     singles: SingleCoordinates | None

@@ -15,7 +15,7 @@ from sketchlearn.prediction.known import Exact
 if TYPE_CHECKING:
     Values = np.ndarray
 else:
-    Values = Float[np.ndarray, "*_"] | np.floating  # one number is NumPy's scalar
+    Values = Float[np.ndarray, "..."] | np.floating  # one number is NumPy's scalar
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,13 +44,13 @@ class Prediction:
     """
 
     value: Values
-    baseline: Float[np.ndarray, "*S"]
+    baseline: Float[np.ndarray, "..."]
     change: Values
-    terms: Float[np.ndarray, "*_"]
-    standard_errors: Float[np.ndarray, "*_"]
+    terms: Float[np.ndarray, "..."]
+    standard_errors: Float[np.ndarray, "..."]
     standard_error: Values
     truncation: Values
-    orders_used: Bool[np.ndarray, "*_"]
+    orders_used: Bool[np.ndarray, "..."]
     warnings: tuple[str, ...]
     exact_change: Values | float = 0.0
     estimated_by: tuple[str, ...] = ()
