@@ -36,11 +36,14 @@ def quick_compilation():
 
 
 SLOW = Path(__file__).parent / "slow.txt"
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what ``tests/slow.txt`` lists: tests that take more than their share of two minutes."""
+    """Mark the notebooks, and what ``tests/slow.txt`` lists: tests that take more than their share of two minutes."""
     slow = set(SLOW.read_text(encoding="utf-8").splitlines())
     for item in items:
-        if item.nodeid in slow:
+        if NOTEBOOKS in Path(item.path).parents:
+            item.add_marker(pytest.mark.notebooks)
+        elif item.nodeid in slow:
             item.add_marker(pytest.mark.slow)
