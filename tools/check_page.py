@@ -41,6 +41,7 @@ def shown(page: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.column_stack([value, low_high]), np.array(text)
 
 
+# longer than 60 lines: one visit to the page, in the order in which a reader clicks
 def faults(built: Path) -> list[str]:
     """What is wrong with the page, in words."""
     experiment = sl.microgpt.paper_experiment(dtype="float32")

@@ -146,7 +146,7 @@ def _integral(y0: Any, derivative: list[Any]) -> list[Any]:
     return [y0] + [d / n for n, d in enumerate(derivative, 1)]
 
 
-def _binomials(a: Any, k: int) -> list[Any]:
+def binomials(a: Any, k: int) -> list[Any]:
     """The generalised binomial coefficients C(a, 0..k)."""
     b = [1.0]
     for j in range(k):
@@ -199,7 +199,7 @@ def integer_power(n: int) -> Analytic:
     if n >= 0:
         return Analytic(lambda x, k: _integer_taylor(x, n, k), lambda z: lax.integer_pow(z, n))
     return Analytic(
-        lambda x, k: [b * lax.integer_pow(x, n - j) for j, b in enumerate(_binomials(n, k))],
+        lambda x, k: [b * lax.integer_pow(x, n - j) for j, b in enumerate(binomials(n, k))],
         lambda z: 1 / lax.integer_pow(z, -n),
         recurrence=_power_recurrence(n),
     )
@@ -297,12 +297,12 @@ def _reciprocal(x: Any, k: int) -> list[Any]:
 
 
 def _sqrt(x: Any, k: int) -> list[Any]:
-    return _powers(jnp.sqrt(x), 1 / x, _binomials(0.5, k))
+    return _powers(jnp.sqrt(x), 1 / x, binomials(0.5, k))
 
 
 def _rsqrt(x: Any, k: int) -> list[Any]:
     root = lax.rsqrt(x)
-    return _powers(root, root * root, _binomials(-0.5, k))
+    return _powers(root, root * root, binomials(-0.5, k))
 
 
 RECIPROCAL = Analytic(_reciprocal, lambda z: 1 / z, _reciprocal_step, _power_recurrence(-1))
@@ -321,7 +321,7 @@ ANALYTIC: dict[str, Analytic] = {
     "log1p": Analytic(lambda x, k: [jnp.log1p(x), *_log(1 + x, k)[1:]], jnp.log1p),
     "sqrt": Analytic(_sqrt, lambda z: z**0.5, _sqrt_step, _power_recurrence(0.5)),
     "rsqrt": Analytic(_rsqrt, lambda z: z**-0.5, _rsqrt_step, _power_recurrence(-0.5)),
-    "cbrt": Analytic(lambda x, k: [b * jnp.cbrt(x) / x**j for j, b in enumerate(_binomials(1 / 3, k))], _cbrt),
+    "cbrt": Analytic(lambda x, k: [b * jnp.cbrt(x) / x**j for j, b in enumerate(binomials(1 / 3, k))], _cbrt),
     "square": integer_power(2),
     "one_minus_square": Analytic(lambda x, k: [1 - x * x, -2 * x, -jnp.ones_like(x)][: k + 1], lambda z: 1 - z * z),
     "sin": Analytic(lambda x, k: _cyclic([jnp.sin(x), jnp.cos(x), -jnp.sin(x), -jnp.cos(x)], k), jnp.sin),

@@ -10,7 +10,7 @@ from jax import lax
 
 from sketchlearn.errors import UnsupportedPrimitive
 from sketchlearn.taylor.algebra import Algebra, Jet, Point, by_order, differentiate_log, integrate_log, primal
-from sketchlearn.taylor.functions import ANALYTIC, RECIPROCAL, Analytic, _binomials, integer_power
+from sketchlearn.taylor.functions import ANALYTIC, RECIPROCAL, Analytic, binomials, integer_power
 from sketchlearn.taylor.interpreter import Context, no_rule_message
 from sketchlearn.taylor.registry import register
 from sketchlearn.taylor.rules.linear import spread
@@ -44,7 +44,7 @@ def _constant_power(y: Any) -> Analytic:
 
     def taylor(x: Any, k: int) -> list[Any]:
         y_ = y.astype(x.dtype)
-        return [jnp.where(b == 0, 0, b * x ** (y_ - j)) for j, b in enumerate(_binomials(y_, k))]
+        return [jnp.where(b == 0, 0, b * x ** (y_ - j)) for j, b in enumerate(binomials(y_, k))]
 
     return Analytic(taylor, lambda z: z**y)
 
