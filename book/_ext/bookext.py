@@ -151,9 +151,9 @@ def _everything_documented(app, env):
 
 def _array_types(app, env, node, contnode):
     """The parts of an array's annotation, ``Float[np.ndarray, "m q"]``, lead nowhere and need not."""
-    plain = re.fullmatch(
-        r"(jaxtyping\.)?(Bool|Complex|Float|Int|Num)\d*|ndarray|numpy\.floating|'.*", node.get("reftarget", "")
-    )
+    kinds = r"(jaxtyping\.)?(Bool|Complex|Float|Int|Num|PyTree)\d*"
+    arrays = r"ndarray|numpy\.(floating|dtype)|.*(DTypeLike|SupportsDType)"
+    plain = re.fullmatch(rf"{kinds}|{arrays}|'.*", node.get("reftarget", ""))
     return contnode if plain else None
 
 

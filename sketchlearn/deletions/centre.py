@@ -7,13 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space, coordinates_of_fractions
 from sketchlearn.runtime.arrays import check_dtype
 
 
-def full_weights(space: Space, dtype: Any = None) -> jax.Array:
+def full_weights(space: Space, dtype: DTypeLike | None = None) -> jax.Array:
     """The weights (n,) of a training run with nothing deleted."""
     if isinstance(space, type) or not isinstance(space, Space):
         raise TypeError(f"space must be Examples(n), Candidates, Groups or the like, got {space!r}.")

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from sketchlearn.runtime.seeds import jax_key
@@ -17,7 +18,7 @@ LARGEST_BASIS = 4096  # of orthogonal directions: drawing one takes the cube of 
 
 
 def directions(
-    seed: int, indices: Any, dim: int, dtype: Any = None, design: str = "independent"
+    seed: int, indices: Any, dim: int, dtype: DTypeLike | None = None, design: str = "independent"
 ) -> tuple[Float[jax.Array, "B {dim}"], Float[jax.Array, "B {dim}"]]:
     """Real and imaginary parts of the directions with the given numbers.
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.typing import DTypeLike
 
 from sketchlearn.errors import check_count, check_seed
 from sketchlearn.experiments.datasets import load_names
@@ -270,7 +271,10 @@ def reseeded(experiment: Experiment, seed: int) -> Experiment:
 
 
 def paper_experiment(
-    names: str | Path | None = None, num_examples: int = 1000, num_steps: int | None = None, dtype: Any = None
+    names: str | Path | None = None,
+    num_examples: int = 1000,
+    num_steps: int | None = None,
+    dtype: DTypeLike | None = None,
 ) -> Experiment:
     """microgpt as in the experiment of Gunn (arXiv:2604.07328).
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.typing import DTypeLike
 
 from sketchlearn.errors import check_count
 from sketchlearn.experiments.datasets import load_names
@@ -87,7 +88,9 @@ def _digits(num_examples: int, seed: int) -> tuple[Any, Any, np.ndarray]:
     )
 
 
-def logistic_regression(num_examples: int = 1000, epochs: int = 5, seed: int = 0, dtype: Any = None) -> Workload:
+def logistic_regression(
+    num_examples: int = 1000, epochs: int = 5, seed: int = 0, dtype: DTypeLike | None = None
+) -> Workload:
     """Multinomial logistic regression on scikit-learn's digits, 8 by 8 pixels: 650 parameters.
 
     Batches of 50, SGD with rate 0.5 and weight decay 1e-3: a run that is convex, and close to its optimum.
@@ -139,7 +142,7 @@ class DigitsCNN(nnx.Module):
         return self.out(x.reshape(len(x), -1))
 
 
-def digits_cnn(num_examples: int = 1000, epochs: int = 3, seed: int = 0, dtype: Any = None) -> Workload:
+def digits_cnn(num_examples: int = 1000, epochs: int = 3, seed: int = 0, dtype: DTypeLike | None = None) -> Workload:
     """A small convolutional network on scikit-learn's digits: 1,946 parameters, smooth throughout.
 
     Batches of 50, Adam with rate 0.02 that decays to nothing as a cosine, epsilon 1e-3 inside the root: a smaller one
@@ -210,7 +213,9 @@ class CharacterRNN(nnx.Module):
         return self.out(self.rnn(jax.nn.one_hot(tokens, VOCABULARY, dtype=self.out.kernel[...].dtype)))
 
 
-def character_model(num_examples: int = 1000, epochs: int = 3, seed: int = 0, dtype: Any = None) -> Workload:
+def character_model(
+    num_examples: int = 1000, epochs: int = 3, seed: int = 0, dtype: DTypeLike | None = None
+) -> Workload:
     """A recurrent character model on the bundled names: a GRU of width 32, 6,651 parameters.
 
     Batches of 50, RMSProp with rate 0.01 and epsilon 1e-3 inside the root.
@@ -287,7 +292,7 @@ def larger_microgpt(
     batch_size: int = 32,
     width: int = 64,
     seed: int = 0,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     epsilon: float = 1e-3,
 ) -> Workload:
     """microgpt with two layers of width 64, trained in minibatches: 102,784 parameters.

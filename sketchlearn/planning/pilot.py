@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Complex, Float
 
 from sketchlearn.deletions.base import Space
@@ -125,7 +126,7 @@ def run_pilot(
     pilot: int,
     num_directions: int,
     seed: int,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     progress: bool = True,
 ) -> Pilot:
     """Run and time programs of every degree, and train again without each deletion.
@@ -250,7 +251,12 @@ class Rough(NamedTuple):
 
 
 def rough_estimate(
-    train: Callable, space: Space, degree: int, num_directions: int, circles: bool = False, dtype: Any = None
+    train: Callable,
+    space: Space,
+    degree: int,
+    num_directions: int,
+    circles: bool = False,
+    dtype: DTypeLike | None = None,
 ) -> Rough:
     """What a sketch, or a profile on circles, may cost: one plain training, timed, times a count of operations.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space
@@ -150,7 +151,7 @@ def plan(
     seed: int = 0,
     seconds: float | None = None,
     tolerance: float | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     progress: bool = True,
 ) -> Plan:
     """Run a pilot of a few directions and say what a sketch would cost, and how wrong it would be.

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 
-def check_dtype(dtype: Any) -> Any:
+def check_dtype(dtype: DTypeLike | None) -> Any:
     """Return float32 or float64 (for ``None`` the wider one that is enabled), or say why it cannot be had."""
     if dtype is None:
         return jnp.result_type(float)

@@ -8,12 +8,14 @@ know which. To add one, write a class with the three members of :class:`JetSourc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import PyTree
 
 from sketchlearn.prediction.known import QueryJets, SingleCoordinates
 
 Parts = list[tuple[int, int]]
-Common = tuple[Any, Any, SingleCoordinates | None]
+Common = tuple[PyTree, PyTree, SingleCoordinates | None]
 
 
 @runtime_checkable
@@ -30,7 +32,7 @@ class JetSource(Protocol):
         """The queries that were measured in place of the parameters, by name; None where the parameters' jets are."""
         ...
 
-    def parts(self) -> Iterator[Any]:
+    def parts(self) -> Iterator[PyTree]:
         """The jets of the parameters, a bounded part of the directions at a time: pytrees of leaves (M, k, ...)."""
         ...
 
@@ -43,7 +45,7 @@ class JetSink(Protocol):
         """Where blocks start that need not be computed."""
         ...
 
-    def put(self, start: int, stop: int, block: Any) -> None:
+    def put(self, start: int, stop: int, block: PyTree) -> None:
         """Keep the jets (M, k, ...) of directions ``start`` to ``stop``, of the parameters or of every query."""
         ...
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import centre_of, full_weights
@@ -41,7 +42,7 @@ def sketch(
     num_directions: int = 500,
     seed: int = 0,
     batch_size: int | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     progress: bool = True,
     *,
     mesh: Mesh | None = None,

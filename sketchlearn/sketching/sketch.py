@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Complex, Complex128, Float
+from jaxtyping import Complex, Complex128, Float, PyTree
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.directions import directions
@@ -51,10 +51,10 @@ class Sketch:
         degree: int,
         seed: int,
         source: JetSource,
-        parameters: Any,
+        parameters: PyTree,
         *,
         centre: np.ndarray | None = None,
-        parameters_at_centre: Any = None,
+        parameters_at_centre: PyTree = None,
         single_coordinates: SingleCoordinates | None = None,
         design: str = "independent",
         batches: np.ndarray | None = None,
@@ -72,7 +72,7 @@ class Sketch:
         return f"Sketch({self.num_directions} directions, degree {self.degree}, {self.space!r}, seed={self.seed}{more})"
 
     @property
-    def coefficients(self) -> Any:
+    def coefficients(self) -> PyTree:
         """``θ_1 .. θ_k`` of ``train(1 - G (z_0 + t ψ_i))``: the pytree of ``parameters``, leaves (m, k, ...) complex.
 
         Those of a stored sketch are read when asked for.

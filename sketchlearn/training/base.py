@@ -14,15 +14,17 @@ these. Who needs to know asks the functions of :mod:`sketchlearn.training.progra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import PyTree
 
 
 class TrainingProgram(Protocol):
     """``weights (n,) -> parameters``, pure and traceable."""
 
-    def __call__(self, weights: Any) -> Any:
+    def __call__(self, weights: Any) -> PyTree:
         """The trained parameters."""
         ...
 
@@ -38,7 +40,7 @@ class CountedProgram(Protocol):
 class CheckpointedProgram(Protocol):
     """A program with a second way to run that reverse mode can go back through in little memory."""
 
-    def train_checkpointed(self, weights: Any) -> Any:
+    def train_checkpointed(self, weights: Any) -> PyTree:
         """The same run, with the same result."""
         ...
 
@@ -55,7 +57,7 @@ class StepwiseProgram(Protocol):
     """
 
     num_examples: int
-    examples: Any
+    examples: PyTree
     batches: np.ndarray
     dtype: Any
 
@@ -84,7 +86,7 @@ class StepwiseProgram(Protocol):
         """The same run, ended after its first steps."""
         ...
 
-    def query(self, examples: Any) -> Any:
+    def query(self, examples: PyTree) -> Callable:
         """The loss of examples as a function of the parameters."""
         ...
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from sketchlearn.errors import check_count
 
 
-def checkpointed_scan(step: Callable, carry: Any, xs: Any, segment: int | None = None) -> tuple[Any, Any]:
+def checkpointed_scan(step: Callable, carry: PyTree, xs: PyTree, segment: int | None = None) -> tuple[PyTree, PyTree]:
     """``jax.lax.scan(step, carry, xs)`` in segments that reverse mode computes again.
 
     Reverse mode through T steps stores what every step computed. Here it stores the carry at the beginning of
@@ -64,7 +65,7 @@ def checkpointed_scan(step: Callable, carry: Any, xs: Any, segment: int | None =
     return carry, ys
 
 
-def recorded_scan(step: Callable, carry: Any, xs: Any, segments: int) -> tuple[Any, Any]:
+def recorded_scan(step: Callable, carry: PyTree, xs: PyTree, segments: int) -> tuple[PyTree, PyTree]:
     """``jax.lax.scan(step, carry, xs)`` that also returns the carry at the beginning of each of equal segments.
 
     Args:

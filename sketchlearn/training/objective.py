@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jaxtyping import PyTree
 
 from sketchlearn.runtime.precision import in_full_precision, shapes_of
 
@@ -24,8 +24,8 @@ class Checkpoint:
         visits: (n,), how often each example was used before the next checkpoint.
     """
 
-    parameters: Any
-    step_sizes: Any
+    parameters: PyTree
+    step_sizes: PyTree
     visits: np.ndarray
 
 
@@ -53,7 +53,7 @@ class Problem:
 
     loss: Callable
     num_examples: int
-    parameters: Any
+    parameters: PyTree
     penalty: Callable | None = None
     outputs: Callable | None = None
     output_loss: Callable | None = None
@@ -72,7 +72,7 @@ class Problem:
         """The trained parameters as one vector (p,)."""
         return ravel_pytree(self.parameters)[0]
 
-    def unflatten(self, theta: jax.Array) -> Any:
+    def unflatten(self, theta: jax.Array) -> PyTree:
         """The pytree of a vector (p,)."""
         return ravel_pytree(self.parameters)[1](theta)
 

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
 from sketchlearn.errors import check_count, check_seed
 from sketchlearn.runtime.arrays import check_dtype, is_tracer
@@ -93,14 +95,14 @@ class Recipe:
         model: Any,
         optimizer: Any,
         loss: Callable,
-        examples: Any,
+        examples: PyTree,
         batches: Any,
         *,
         reduction: str = "mean",
-        initial: Any = None,
+        initial: PyTree = None,
         averaging: float | None = None,
         seed: int = 0,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
     ):
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}.")
@@ -141,7 +143,7 @@ class Recipe:
             f"{self.batches.shape[1]}, reduction={self.reduction!r})"
         )
 
-    def __call__(self, weights: Any) -> Any:
+    def __call__(self, weights: Any) -> PyTree:
         """Train with the loss of example i multiplied by ``weights[i]``.
 
         Args:
@@ -166,7 +168,7 @@ class Recipe:
     def _run(self, weights: Any) -> Any:
         return self.finish(lax.scan(self.step, self.start(), self.inputs(weights))[0])
 
-    def train_checkpointed(self, weights: Any) -> Any:
+    def train_checkpointed(self, weights: Any) -> PyTree:
         """The same run for reverse mode, which keeps about √T states of it, not T (:func:`checkpointed_scan`)."""
         steps = self.inputs(self.check_weights(weights))
         return self.finish(checkpointed_scan(self.step, self.start(), steps)[0])
@@ -211,7 +213,7 @@ class Recipe:
         averaged = None if d is None else jax.tree.map(lambda a, p: d * a + (1 - d) * p, carry.averaged, parameters)
         return Carry(parameters, state, optimizer_state, averaged), None
 
-    def finish(self, carry: Carry) -> Any:
+    def finish(self, carry: Carry) -> PyTree:
         """What a run that ended with this carry returns."""
         state = jax.tree.map(lambda s: s if floating(s) else None, carry.state)
         if self.averaging is None and not jax.tree.leaves(state):
@@ -219,7 +221,7 @@ class Recipe:
         return Trained(carry.parameters, state, carry.averaged)
 
     @in_full_precision
-    def apply(self, trained: Any, *inputs: Any, **options: Any) -> Any:
+    def apply(self, trained: PyTree, *inputs: Any, **options: Any) -> Any:
         """The outputs of a trained model: dropout off, running statistics in place of a batch's.
 
         Args:
@@ -232,7 +234,7 @@ class Recipe:
         """
         return self._trained_model(trained)(*inputs, **options)
 
-    def query(self, examples: Any, loss: Callable | None = None, each: bool = False) -> Callable[[Any], jax.Array]:
+    def query(self, examples: PyTree, loss: Callable | None = None, each: bool = False) -> Callable[[Any], jax.Array]:
         """A loss on held-out examples as a function of what the recipe returns, for ``Sketch.predict``.
 
         Args:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from jaxtyping import PyTree
 
 
 class Trained(NamedTuple):
@@ -14,15 +16,15 @@ class Trained(NamedTuple):
         averaged: the exponential moving average of the parameters, None if none was asked for.
     """
 
-    parameters: Any
-    state: Any = None
-    averaged: Any = None
+    parameters: PyTree
+    state: PyTree = None
+    averaged: PyTree = None
 
 
 class Carry(NamedTuple):
     """What one step hands to the next."""
 
-    parameters: Any
-    state: Any
-    optimizer_state: Any
-    averaged: Any
+    parameters: PyTree
+    state: PyTree
+    optimizer_state: PyTree
+    averaged: PyTree

@@ -10,7 +10,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jax.typing import DTypeLike
+from jaxtyping import Float, PyTree
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
@@ -62,7 +63,7 @@ class RetrainBank:
         configuration: dict[str, Any],
         space: Space | None = None,
         batch_size: int = BLOCK,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         progress: bool = False,
     ):
         if space is None:
@@ -108,7 +109,7 @@ class RetrainBank:
     def __repr__(self) -> str:
         return f"RetrainBank({len(self)} retrainings of {self.space.num_examples} examples, {self.path or 'in memory'})"
 
-    def parameters(self, delete: Any) -> Any:
+    def parameters(self, delete: Any) -> PyTree:
         """The parameters after each deletion, those that are not in the bank by training again.
 
         Args:
@@ -122,7 +123,7 @@ class RetrainBank:
         stacked = self.retrained(1 - x)
         return stacked if z.ndim > 1 else jax.tree.map(lambda leaf: leaf[0], stacked)
 
-    def retrained(self, weights: Any) -> Any:
+    def retrained(self, weights: Any) -> PyTree:
         """The parameters for rows of weights (B, n), from the bank where they are in it."""
         stack = np.atleast_2d(np.asarray(weights)).astype(self.dtype)
         if stack.shape[1:] != (self.space.num_examples,):

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space
@@ -23,7 +24,7 @@ from sketchlearn.training.program import check_smooth_query, check_train, for_re
 
 
 def gradient(
-    train: Callable, query: Callable, space: Space, centre: Any = None, dtype: Any = None
+    train: Callable, query: Callable, space: Space, centre: Any = None, dtype: DTypeLike | None = None
 ) -> Float[np.ndarray, " q *S"]:
     """The exact derivative of a query with respect to every coordinate of a space: one pass back through training.
 
@@ -64,7 +65,7 @@ def gradient(
 
 
 def gradient_or_why_not(
-    train: Callable, query: Callable, space: Space, centre: Any = None, dtype: Any = None
+    train: Callable, query: Callable, space: Space, centre: Any = None, dtype: DTypeLike | None = None
 ) -> tuple[np.ndarray, str]:
     """The gradient of :func:`gradient`, and what is to be said of outputs for which it is exactly zero."""
     weights = full_weights(space, dtype)

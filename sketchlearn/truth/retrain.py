@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
 from sketchlearn.errors import check_count
 from sketchlearn.execution.progress import track
@@ -25,9 +27,9 @@ def retrain(
     weights: Any,
     query: Callable | None = None,
     batch_size: int = BLOCK,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     progress: bool = False,
-) -> Any:
+) -> PyTree:
     """Train again for every row of weights, in blocks that are run at once.
 
     Rows of ones (nothing deleted) are the plain run, ``jax.jit(train)(ones)``, to the bit (on a GPU or TPU: of that

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from sketchlearn.deletions.reading import deletion_vectors
@@ -19,7 +20,7 @@ def seed_noise(
     delete: Any,
     num_examples: int,
     batch_size: int = BLOCK,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
 ) -> Float[np.ndarray, "seeds B *S"]:
     """The change of a query after deletions for each of several seeds: what is the deletion's, and what the seed's.
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
@@ -52,7 +52,7 @@ class Baseline:
     reverse = True  # whether these are JAX's own, to which ``stop_gradient`` is a constant
     by_coordinates = False  # whether ``changes`` reads the space's coordinates (B, q) and not deletion vectors
 
-    def __init__(self, space: Space, parameters: Any):
+    def __init__(self, space: Space, parameters: PyTree):
         full_weights(space)
         self.space, self.parameters = space, parameters
         self._known: tuple[Any, Any] = (None, None)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space
@@ -46,7 +47,7 @@ class Metagradient(Baseline):
 
     differentiates = True
 
-    def __init__(self, train: Callable, space: Space, dtype: Any = None):
+    def __init__(self, train: Callable, space: Space, dtype: DTypeLike | None = None):
         self.weights = full_weights(space, dtype)
         check_train(train, self.weights)
         check_emptying(train, space)
@@ -85,7 +86,7 @@ class ForwardFirstOrder(Baseline):
 
     differentiates = True
 
-    def __init__(self, train: Callable, space: Space, dtype: Any = None):
+    def __init__(self, train: Callable, space: Space, dtype: DTypeLike | None = None):
         self.weights = full_weights(space, dtype)
         check_train(train, self.weights)
         check_emptying(train, space)
