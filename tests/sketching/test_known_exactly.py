@@ -30,7 +30,7 @@ def test_deletions_of_one_coordinate_are_exact_in_an_additive_sketch_of_any_degr
     learner = Polynomial()
     found = made_of(learner, degree=1, m=4, additive=True).predict(learner.query, [[i] for i in range(4)])
     np.testing.assert_allclose(found.value, trained(learner, np.eye(4)), rtol=1e-12)  # float64 sums, other order
-    np.testing.assert_allclose(found.exact_change, found.change, rtol=1e-12)
+    np.testing.assert_allclose(found.exact_change, found.change, rtol=1e-12)  # one float64 sum, in another order
     assert (found.standard_error == 0).all()
     assert (found.truncation == 0).all()
 
