@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 
-from benchmarks import engine, figures, larger_model, planning, sketches, truth  # noqa: F401 (registers them)
+from benchmarks import curvature, engine, figures, larger_model, planning, sketches, truth  # noqa: F401 (registers them)
 from benchmarks.records import SUBJECTS, Cache, Record
 from sketchlearn.runtime.paths import directory
 

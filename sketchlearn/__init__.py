@@ -49,6 +49,8 @@ from sketchlearn.training.objective import Problem as Problem
 from sketchlearn.training.recipe import Recipe as Recipe
 from sketchlearn.training.state import Trained as Trained
 from sketchlearn.truth.bank import RetrainBank as RetrainBank
+from sketchlearn.truth.curvature import Curvature as Curvature
+from sketchlearn.truth.curvature import curvature as curvature
 from sketchlearn.truth.gradient import gradient as gradient
 from sketchlearn.truth.retrain import retrain as retrain
 from sketchlearn.truth.seed_noise import seed_noise as seed_noise

@@ -158,6 +158,10 @@ def _methods(
         "sketch of groups": lambda: made(space=groups),
         "additive sketch of groups": lambda: made(space=groups, additive=True),
         "metagradient": lambda: baselines.Metagradient(program.reverse, space),
+        "curvature": lambda: baselines.LeadingCurvature(program.reverse, space),
+        "curvature and leave-one-out sums": lambda: baselines.LeadingCurvature(
+            program.reverse, space, sums=baselines.CoordinateSums(_fresh(truth))
+        ),
         "forward first order": lambda: baselines.ForwardFirstOrder(train, space),
         "leave-one-out sums": lambda: baselines.CoordinateSums(_fresh(truth)),
         "sums over groups": lambda: baselines.CoordinateSums(_fresh(truth, groups)),

@@ -22,6 +22,9 @@ class Calibration:
         most_growth: the largest growth from an order to the next that is believed: a tiny order before says nothing.
         clear_errors: standard errors from which on a term is there, however small such terms are elsewhere.
         harmless_error: of the largest term before: so large an error of a clear term does no harm.
+        curvature_excess: by how much what a curvature leaves out exceeds the typical size that its products show.
+        curvature_bend: how many times its own second order, as far as that is not typical, a deletion's higher orders
+            may be. Both were chosen on the paper's names and digits, and judged on other names.
         pure_share: the share of pure powers in an order above one, a guess; 0.1 to 0.5 serve microgpt alike, 0.5 the
             digits.
         fit_chance: the probability that a fit to nothing but noise counts as beyond chance, were it one fit; the best
@@ -37,6 +40,8 @@ class Calibration:
     most_growth: float = 2.0
     clear_errors: float = 3.0
     harmless_error: float = 0.25
+    curvature_excess: float = 1.3
+    curvature_bend: float = 6.0
     pure_share: float = 0.5
     fit_chance: float = 0.02
     shrinkages: tuple[float, ...] = (1e-8, 1e-4, 1e-2, 1e-1, 1.0, 10.0)

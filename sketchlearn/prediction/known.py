@@ -5,6 +5,7 @@ Exact parts cost no noise, and what they leave is smaller.
 * :class:`SingleCoordinates`: what each coordinate (an example, a group) does by itself. Retraining without it gives the
   end of its curve, a power series in real arithmetic the beginning. The directions then estimate interactions only.
 * The first order: from :class:`SingleCoordinates`, from a gradient through training, or solved for.
+* A part of the second order: leading eigenvectors of the Hessian, where products with it were made.
 * A *control variate*: a part of the higher orders that the first order of the parameters determines.
 """
 
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
+
+from sketchlearn.prediction.quadratic import Quadratic
 
 
 class SingleCoordinates(NamedTuple):
@@ -94,6 +97,7 @@ def known_exactly(
     z: Float[np.ndarray, "B q"],
     gradient: Float[np.ndarray, "q Q"] | None = None,
     control: tuple[Complex[np.ndarray, "m k Q"], Float[np.ndarray, "B k Q"]] | None = None,
+    curvature: Quadratic | None = None,
 ) -> tuple[Exact, Complex[np.ndarray, "m k Q"], Complex[np.ndarray, "m k Q"]]:
     """Split coefficients into what is known exactly and what is left to estimate.
 
@@ -104,6 +108,7 @@ def known_exactly(
         gradient: (q, Q), the exact first order, where it was given.
         control: a control variate: its coefficients (m, k, Q) and its exact terms (B, k, Q). It is weighted by
             regression over the directions, order by order.
+        curvature: what is known of the second order. What it leaves is orthogonal to it, so that it counts in full.
 
     Returns:
         What is known; the coefficients (m, k, Q) that are left; and those coefficients as they were measured, whose
@@ -121,9 +126,14 @@ def known_exactly(
     if source:  # exactly: what is left has no first order
         c = np.concatenate([np.zeros_like(c[:, :1]), c[:, 1:]], 1)
     terms = np.zeros((len(z), *c.shape[1:]))
+    if curvature is not None and c.shape[1] > 1:
+        interactions = jets.singles is not None
+        second = curvature.along(directions, interactions)[:, 1:], curvature.terms(z, interactions)[:, 1:]
+        c = np.concatenate([c[:, :1], c[:, 1:2] - second[0], c[:, 2:]], 1)
+        terms = np.concatenate([terms[:, :1], second[1], terms[:, 2:]], 1)
     if control is not None:
         share = _regression(c, control[0])
-        c, terms = c - share * control[0], share * control[1]
+        c, terms = c - share * control[0], terms + share * control[1]
     if first_order is not None and not jets.singles:
         terms = np.concatenate([(terms[:, 0] + z @ first_order)[:, None], terms[:, 1:]], 1)
     return Exact(change, terms, first_order, source, jets.singles is not None), c, measured

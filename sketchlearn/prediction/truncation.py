@@ -113,3 +113,41 @@ def truncation(
     share = np.divide(missing, every, out=np.ones_like(ahead), where=every > missing)
     own = np.maximum(unlike_directions(z, by.few_coordinates)[:, None], aimed) * own
     return np.sqrt(by.deletion_excess**2 * missing + share * own**2), decays
+
+
+def truncation_of_quadratic(
+    terms: Float[np.ndarray, "B 2 Q"],
+    z: Float[np.ndarray, "B q"],
+    sizes: Float[np.ndarray, "B 2 Q"],
+    left: Float[np.ndarray, "B Q"],
+    first: Float[np.ndarray, "B Q"],
+    calibration: Calibration = CALIBRATION,
+) -> tuple[Float[np.ndarray, "B Q"], Bool[np.ndarray, "B Q"]]:
+    """The size of what two orders leave out, (B, Q), where the second is known in part; and whether it is the smaller.
+
+    ``sqrt(excess² (left² + S_3² + S_4²) + own²)``. The typical sizes go on by ``ρ = S_2 / S_1 · 4/3``, as in
+    :func:`truncation`. ``own`` is what a deletion adds that is not typical: ``bend`` times its second order beyond the
+    typical one, and that whole by the share of the direction that all coordinates have in common; and its first
+    order, where the deletion was chosen to move the query. Without noise, and with most of order two known, less room
+    is needed than for a sketch.
+
+    Args:
+        terms: (B, 2, Q).
+        z: (B, q).
+        sizes: (B, 2, Q), typical, of order one and of the whole of order two.
+        left: (B, Q), the typical size of what is not known of order two.
+        first: (B, Q), the size of the first order without cancellation between coordinates.
+        calibration: the numbers that no theory gives.
+    """
+    by, moved, bent = calibration, np.abs(terms[:, 0]), np.abs(terms[:, 1])
+    typical = np.maximum(sizes[:, 0], first)
+    ratio = np.divide(sizes[:, 1], sizes[:, 0], out=np.ones_like(left), where=sizes[:, 0] > 0)
+    ratio = np.minimum(ratio * 4 / 3, by.most_growth)
+    ahead = (sizes[:, 1] * ratio) ** 2 * (1 + np.minimum(ratio, 1) ** 2)
+    length = (z * z).sum(1)
+    common = (z.sum(1) ** 2 / (z.shape[1] * np.where(length > 0, length, 1)))[:, None]
+    beyond = np.maximum(bent - sizes[:, 1], 0) ** 2 + common * bent**2
+    aimed = np.divide(moved, typical, out=np.zeros_like(moved), where=typical > 0)
+    aimed = np.clip(aimed / by.aimed_ratio - 1, 0, 1)
+    own = by.curvature_bend**2 * beyond + (aimed * moved) ** 2
+    return np.sqrt(by.curvature_excess**2 * (left**2 + ahead) + own), (bent < moved) | (bent == 0)

@@ -16,7 +16,7 @@ PURPOSES = (
     "directions", "orthogonal directions", "pilot directions", "test deletions", "structured test deletions",
     "planned deletions", "regression subsets", "bootstrap", "gradient projection", "layer and loss keys",
     "probed parameters", "check direction", "custom rule points", "world data", "empty places",
-    "precision check", "probed coordinates",
+    "precision check", "probed coordinates", "curvature probes",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sketchlearn.deletions.base import Space
 from sketchlearn.errors import FlatQuery
 from sketchlearn.prediction.known import QueryJets
 from sketchlearn.prediction.result import Prediction
@@ -43,17 +44,24 @@ def with_blind_spots(
         where |= still & ~_moves_one(jets, z, made.centre)[:, None]
     if jets.singles and (text := _blind(jets, z - made.centre, where)):
         notes.append(text)
-    if made.batches is not None:
-        gone = emptied(made.batches, np.asarray(made.space.embed(z), np.float64))
-        if text := emptied_in_words(gone):
-            notes.append(text)
-            where |= np.array([len(numbers) > 0 for numbers in gone])[:, None]
+    notes += emptying_unknown(made.batches, made.space, z, where)
     if gradient is not None and not jets.singles and (text := _disagreement(gradient, jets, made.directions)):
         notes.append(text)
     if not notes:
         return prediction
     prediction = dataclasses.replace(prediction, warnings=(*prediction.warnings, *notes))
     return unknown(prediction, where)
+
+
+def emptying_unknown(batches: np.ndarray | None, space: Space, z: np.ndarray, where: np.ndarray) -> list[str]:
+    """What to say of deletions with coordinates z (B, q) that empty a batch; marks them in ``where``, (B, Q)."""
+    if batches is None:
+        return []
+    gone = emptied(batches, np.asarray(space.embed(z), np.float64))
+    text = emptied_in_words(gone)
+    if text:
+        where |= np.array([len(numbers) > 0 for numbers in gone])[:, None]
+    return [text] if text else []
 
 
 def unknown(prediction: Prediction, where: np.ndarray) -> Prediction:

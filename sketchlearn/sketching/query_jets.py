@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from sketchlearn.deletions.base import Space
 from sketchlearn.execution.blocks import LARGEST_BLOCK, blocks
 from sketchlearn.prediction.known import QueryJets, SingleCoordinates
+from sketchlearn.prediction.quadratic import Quadratic
 from sketchlearn.runtime.arrays import check_finite
 from sketchlearn.runtime.jax_compat import compiled_for
 from sketchlearn.runtime.precision import matmul_precision
@@ -18,6 +19,8 @@ from sketchlearn.sketching.base import JetSource
 from sketchlearn.taylor.algebra import wide
 from sketchlearn.taylor.transform import push_forward
 from sketchlearn.training.program import check_query, check_smooth_query
+
+SAME_VALUE = 1e-3  # relative: rounding in float32 leaves less of a difference between two runs of one program
 
 
 def slices(tree: Any) -> Iterator[Any]:
@@ -132,12 +135,44 @@ class KeptQueries:
         return jets
 
 
-def checked_gradient(gradient: Any, space: Space, shape: tuple[int, ...]) -> np.ndarray:
-    """A gradient that was given for a query of some shape, as (q, Q); or what is wrong with it."""
+def checked_gradient(gradient: Any, space: Space, shape: tuple[int, ...], name: str = "gradient") -> np.ndarray:
+    """A gradient (or the like) that was given for a query of some shape, as (q, Q); or what is wrong with it."""
     expected, array = (space.dim, *shape), np.asarray(gradient, float)
     if array.shape != expected:
         raise ValueError(
-            f"gradient must have shape {expected}, a row for each coordinate of {space!r}, got {array.shape}."
+            f"{name} must have shape {expected}, a row for each coordinate of {space!r}, got {array.shape}."
         )
-    check_finite("gradient", array)
+    check_finite(name, array)
     return array.reshape(space.dim, -1)
+
+
+class KnownCurvature(Protocol):
+    """What ``Sketch.predict`` reads of a curvature; see :class:`sketchlearn.Curvature`."""
+
+    space: Space
+    centre: np.ndarray
+    baseline: np.ndarray
+    quadratic: Quadratic
+
+
+def checked_curvature(curvature: KnownCurvature, space: Space, centre: np.ndarray, baseline: np.ndarray) -> Quadratic:
+    """What a curvature that was given says; or why it is not of this query, space and centre."""
+    if not isinstance(getattr(curvature, "quadratic", None), Quadratic):
+        raise TypeError(
+            f"curvature must be what sketchlearn.curvature(train, query, space) returns, got "
+            f"{type(curvature).__name__}."
+        )
+    expected, got = (space.dim, *baseline.shape), (curvature.space.dim, *curvature.baseline.shape)
+    if expected != got:
+        raise ValueError(
+            f"the curvature is of {got[0]} coordinates and a query of shape {got[1:]}, the sketch and this query have "
+            f"{expected[0]} and {expected[1:]}: make it with the space of the sketch, and of the same query."
+        )
+    if not np.allclose(curvature.centre, centre, atol=1e-6):  # a centre may have been rounded to float32
+        raise ValueError("the curvature and the sketch have different centres: give both the same centre=.")
+    if not np.allclose(curvature.baseline, baseline, rtol=SAME_VALUE, atol=0):
+        raise ValueError(
+            "the curvature is of another query, or of another run: with nothing deleted its query is "
+            f"{np.ravel(curvature.baseline)[:3].tolist()}, and this one {np.ravel(baseline)[:3].tolist()}."
+        )
+    return curvature.quadratic

@@ -22,7 +22,7 @@ from sketchlearn.sketching.base import JetSource
 from sketchlearn.sketching.blind_spots import with_blind_spots
 from sketchlearn.sketching.coordinate_scales import scales_of_parameters, scales_of_query
 from sketchlearn.sketching.first_order_control import first_order_control
-from sketchlearn.sketching.query_jets import KeptQueries, checked_gradient
+from sketchlearn.sketching.query_jets import KeptQueries, KnownCurvature, checked_curvature, checked_gradient
 
 
 class Sketch:
@@ -115,6 +115,7 @@ class Sketch:
         failure: float = 0.05,
         gradient: Any = None,
         control: bool = False,
+        curvature: KnownCurvature | None = None,
     ) -> Prediction:
         """Predict a query after deletions: ``f(x) ≈ f(0) + Σ_r P_r(x)``.
 
@@ -143,6 +144,9 @@ class Sketch:
                 2m >= q, or in an additive sketch): weighted by regression over the directions. It costs a pass over
                 the directions and the deletions, and pays for queries that bend more than the parameters
                 do; on microgpt it takes 8% off the variance of order two.
+            curvature: the :class:`Curvature` of the query in this space and at this centre
+                (:func:`sketchlearn.curvature`). Order one is then exact, and the directions estimate only what it
+                leaves of order two, and the orders above.
 
         Returns:
             A :class:`Prediction`. Its errors are NaN, unknown, and a warning says so, for outputs of the query that did
@@ -167,9 +171,11 @@ class Sketch:
         z = self.space.locate(delete)
         at = np.atleast_2d(z) - self.centre
         jets = self._kept.of(query)
-        first = None if gradient is None else checked_gradient(gradient, self.space, jets.baseline.shape)
+        bent = None if curvature is None else checked_curvature(curvature, self.space, self.centre, jets.baseline)
+        given = bent.gradient.reshape(-1, *jets.baseline.shape) if bent and gradient is None else gradient
+        first = None if given is None else checked_gradient(given, self.space, jets.baseline.shape)
         variate = self._control(jets, at) if control else None
-        exact, left, measured = known_exactly(jets, self.directions, at, first, variate)
+        exact, left, measured = known_exactly(jets, self.directions, at, first, variate, bent)
         rounding = float(np.finfo(jets.coefficients.dtype).eps)
         problem = EstimationProblem(
             self.directions, at, left, measured, self._equations, exact.interactions, self._scales(jets), rounding,

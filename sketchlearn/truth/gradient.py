@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,26 +68,68 @@ def gradient_or_why_not(
     train: Callable, query: Callable, space: Space, centre: Any = None, dtype: DTypeLike | None = None
 ) -> tuple[np.ndarray, str]:
     """The gradient of :func:`gradient`, and what is to be said of outputs for which it is exactly zero."""
-    weights = full_weights(space, dtype)
-    parameters = check_train(train, weights)
-    shape = check_smooth_query(query, parameters, reverse=True)
-    run = for_reverse_mode(train)
-    start = centre_of(space, centre)
-    z = jnp.asarray(np.zeros(space.dim) if start is None else start, weights.dtype)
+    asked = WeightedQuery.of(train, query, space, centre, dtype)
 
     def rows(z: jax.Array) -> jax.Array:
-        values, back = jax.vjp(lambda z: jnp.ravel(query(run(weights - space.embed(z)))), z)
+        values, back = jax.vjp(asked.outputs, z)
         # one output after the other: all at once would keep the memory of a pass for each
         return jax.lax.map(lambda v: back(v)[0], jnp.eye(values.size, dtype=values.dtype))
 
-    derivative = np.asarray(jit(rows)(z), float)
-    if not np.isfinite(derivative).all():
-        raise FloatingPointError(f"the gradient through training is not finite.{explanation(train, weights)}")
-    still, text = np.logical_not(derivative.any(1)), ""
-    if still.any():
-        if still.all() and not any(dependence(train, weights, reverse=True).reached):
-            raise FlatTraining(why_flat_training(train, weights, reverse=True))
-        text, flat = unmoved(still, query, parameters, reverse=True)
+    derivative = np.asarray(jit(rows)(asked.centre), float)
+    asked.check_finite("gradient", derivative)
+    text = asked.about_zeros(np.logical_not(derivative.any(1)))
+    return derivative.T.reshape(space.dim, *asked.shape), text
+
+
+class WeightedQuery(NamedTuple):
+    """A query as a function of the coordinates of a deletion, ``z -> query(train(1 - G z))``, for reverse mode.
+
+    Attributes:
+        train: weights (n,) -> parameters.
+        query: parameters -> array.
+        space: of the deletions.
+        weights: (n,) ones.
+        centre: (q,), where derivatives are taken.
+        parameters: the shapes of what ``train`` returns.
+        shape: of the query's answer, S.
+    """
+
+    train: Callable
+    query: Callable
+    space: Space
+    weights: jax.Array
+    centre: jax.Array
+    parameters: Any
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, train: Callable, query: Callable, space: Space, centre: Any, dtype: DTypeLike | None) -> WeightedQuery:
+        """It, once program and query are found to be what they have to be."""
+        weights = full_weights(space, dtype)
+        parameters = check_train(train, weights)
+        shape = check_smooth_query(query, parameters, reverse=True).shape
+        start = centre_of(space, centre)
+        z = jnp.asarray(np.zeros(space.dim) if start is None else start, weights.dtype)
+        return cls(train, query, space, weights, z, parameters, shape)
+
+    def outputs(self, z: jax.Array) -> jax.Array:
+        """The query's outputs at coordinates z (q,), flattened to (Q,)."""
+        return jnp.ravel(self.query(for_reverse_mode(self.train)(self.weights - self.space.embed(z))))
+
+    def check_finite(self, what: str, derivative: np.ndarray) -> None:
+        """Refuse a derivative that is not finite, and say where training stopped being so."""
+        if not np.isfinite(derivative).all():
+            raise FloatingPointError(
+                f"the {what} through training is not finite.{explanation(self.train, self.weights)}"
+            )
+
+    def about_zeros(self, still: np.ndarray) -> str:
+        """What is to be said of outputs (Q,) whose derivative is exactly zero; refuse if that is all of them."""
+        if not still.any():
+            return ""
+        if still.all() and not any(dependence(self.train, self.weights, reverse=True).reached):
+            raise FlatTraining(why_flat_training(self.train, self.weights, reverse=True))
+        text, flat = unmoved(still, self.query, self.parameters, reverse=True)
         if still.all() and flat:
             raise FlatQuery(text)
-    return derivative.T.reshape(space.dim, *shape.shape), text
+        return text

@@ -15,6 +15,7 @@ from sketchlearn.evaluation.baselines import (
     GroupInfluence,
     InfinitesimalJackknife,
     Influence,
+    LeadingCurvature,
     Metagradient,
     NewtonStep,
     ProjectedGradients,
@@ -230,6 +231,26 @@ def test_sums_say_what_they_cost_where_they_cannot_be_had(monkeypatch):
         MemoryError, match=r"105 retrainings, one for each of 14 coordinates and their pairs.*order=1, or"
     ):
         CoordinateSums(bank, order=2)
+
+
+def test_leading_curvature_is_the_exact_second_order_where_it_knows_all_coordinates():
+    made = world()
+    found = LeadingCurvature(made.train, SPACE, products=100).predict(query, masks() / 2)
+    exact = InfinitesimalJackknife(made.problem(), SPACE, 2).predict(query, masks() / 2)
+    bend = jax.hessian(lambda x: query(made.train(1 - x)))(jnp.zeros(N))
+    second = np.einsum("bi,Qij,bj->bQ", masks() / 2, bend, masks() / 2) / 2
+    np.testing.assert_allclose(found.terms[:, 1], second, rtol=1e-8, atol=1e-12)  # another order of sums
+    np.testing.assert_allclose(found.terms[:, 0], exact.terms[:, 0], rtol=1e-8)
+    assert np.isfinite(found.truncation).all()
+
+
+def test_leading_curvature_with_sums_is_exact_for_single_examples_and_says_what_it_was_made_from():
+    made = world()
+    bank = sl.RetrainBank(None, made.train, {}, SPACE)
+    method = LeadingCurvature(made.train, SPACE, products=2, sums=CoordinateSums(bank))
+    truth = bank.predict(query, np.eye(N, dtype=bool))
+    np.testing.assert_allclose(method.predict(query, np.eye(N, dtype=bool)).change, truth.change, rtol=1e-8)
+    np.testing.assert_array_equal(method.seen_deletions, np.eye(N))
 
 
 def test_groups_are_deleted_whole_whatever_their_order():

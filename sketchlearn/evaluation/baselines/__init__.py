@@ -5,6 +5,7 @@ from sketchlearn.evaluation.baselines.base import Baseline as Baseline
 from sketchlearn.evaluation.baselines.convex import GroupInfluence as GroupInfluence
 from sketchlearn.evaluation.baselines.convex import InfinitesimalJackknife as InfinitesimalJackknife
 from sketchlearn.evaluation.baselines.convex import NewtonStep as NewtonStep
+from sketchlearn.evaluation.baselines.curvature import LeadingCurvature as LeadingCurvature
 from sketchlearn.evaluation.baselines.influence import Influence as Influence
 from sketchlearn.evaluation.baselines.metagradient import ForwardFirstOrder as ForwardFirstOrder
 from sketchlearn.evaluation.baselines.metagradient import Metagradient as Metagradient
