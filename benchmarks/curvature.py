@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sketchlearn as sl
-from benchmarks.records import compiled, held_out_names, interleaved, kept_sketch, retrained, rms, subject
+from benchmarks.records import Cache, compiled, held_out_names, interleaved, kept_sketch, retrained, rms, subject
 from sketchlearn.experiments.comparison import TEST_NAMES
 from sketchlearn.truth.curvature import HessianProducts
 from sketchlearn.truth.gradient import WeightedQuery
@@ -53,7 +53,7 @@ def asked_for(experiment):
 def errors(experiment, kind=""):
     """RMSE over that of the exact first order, the mean over test names, and coverage, for every kind of deletion."""
     query, n = experiment.query(list(TEST_NAMES)), experiment.num_examples
-    found = sl.curvature(Checkpointed(experiment), query, sl.Examples(n), PRODUCTS, progress=False)
+    found = curvature_of(experiment, query, kind.strip(": ") or "test names")
     base = found.baseline
     alone = retrained(experiment, query, np.eye(n)) - base
     out = {f"{kind}Frobenius norm that {PRODUCTS} products leave": float(found.share_left.mean())}
@@ -76,34 +76,54 @@ def errors(experiment, kind=""):
 
 @subject(
     ("central differences", "relative difference", "central differences of the gradient, step 1e-5"),
-    ("time", "ratio", "one plain training"),
     ("memory", "ratio", "4 for memory that grows with the steps, 2 with their root"),
+    ("", "ratio", "one plain training"),
+)
+def hessian_products(names):
+    """A product of the Hessian of a query's loss, in the weights of all 1000 examples of microgpt, with a vector:
+    float64, forward over reverse through the checkpointed run; for one query, and for 20 at once."""
+    with jax.enable_x64(True):
+        return costs(sl.microgpt.paper_experiment(names))
+
+
+@subject(
     ("Frobenius", "share", "the whole Hessian"),
     ("coverage", "share", "0.95"),
-    ("noise", "ratio", "the same sketch with the gradient alone"),
-    ("RMSE", "ratio", "RMSE of the exact first order"),
+    ("", "ratio", "RMSE of the exact first order"),
 )
 def curvature(names):
     """Exact first order and 32 Hessian products for the losses on 20 test names, float64, all 1000 examples. The mean
     over names of each name's RMSE over that of its exact first order, 200 random subsets a size; beside it the sums of
     leave-one-out retrainings (1000 trainings, which serve every query), and both together. "Another seed": the same
-    names trained from other initial weights, on which no constant of the intervals was chosen. "Noise": the standard
-    error of order two of a sketch of 500 directions, to which the curvature of held-out names was given."""
+    names trained from other initial weights, on which no constant of the intervals was chosen."""
     with jax.enable_x64(True):
         experiment = sl.microgpt.paper_experiment(names)
-        out = costs(experiment)
-        out |= errors(experiment)
-        out |= errors(sl.microgpt.reseeded(experiment, 1), "another seed: ")
+        return errors(experiment) | errors(sl.microgpt.reseeded(experiment, 1), "another seed: ")
+
+
+@subject(("", "ratio", "the same sketch with the gradient alone"))
+def sketch_with_curvature(names):
+    """500 directions of Examples(1000), degree 2, float64, to which 32 Hessian products of each of 20 held-out names
+    were given: the standard error of order two, root mean square over 200 random subsets of 10% and the names."""
+    with jax.enable_x64(True):
+        experiment = sl.microgpt.paper_experiment(names)
         query = experiment.query(held_out_names(experiment, names))
-        space = sl.Examples(1000)
-        found = sl.curvature(Checkpointed(experiment), query, space, PRODUCTS, progress=False)
+        space, out = sl.Examples(1000), {}
+        found = curvature_of(experiment, query, "held-out names")
         sketch = kept_sketch("subsets plain", experiment.train, space, 2, 500, additive=False)
         x = asked_for(experiment)["10%"]
         for estimator in ("mean", "auto"):
             without = sketch.predict(query, x, estimator, gradient=found.gradient).standard_errors[:, 1]
             given = sketch.predict(query, x, estimator, curvature=found).standard_errors[:, 1]
-            out[f"noise of order two at 10%, {estimator}"] = rms(given) / rms(without)
+            out[f"noise of order two, {estimator}"] = rms(given) / rms(without)
     return out
+
+
+def curvature_of(experiment, query, kind):
+    """Gradient and products of a query, kept where there is a cache."""
+    store = Cache.folder / f"curvature {kind}" if Cache.folder else None
+    space = sl.Examples(experiment.num_examples)
+    return sl.curvature(Checkpointed(experiment), query, space, PRODUCTS, progress=False, store=store)
 
 
 def costs(experiment):

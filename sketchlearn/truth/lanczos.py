@@ -44,10 +44,10 @@ def lanczos(
 
     Example:
         >>> import numpy as np
-        >>> h = np.diag([3.0, 1.0, 0.0])
+        >>> h = np.diag([3.0, 2.0, 1.0])
         >>> pairs = lanczos(lambda i, v: v @ h, np.ones((1, 3)), 3, np.random.default_rng(0))
         >>> pairs.values.round(6).tolist()
-        [[3.0, 1.0, 0.0]]
+        [[3.0, 2.0, 1.0]]
 
     Source: Golub and Van Loan, "Matrix Computations", 4th ed. (2013), chapter 10.
     """
