@@ -37,6 +37,7 @@ from sketchlearn.training.program import weighted_mean_batches
 from sketchlearn.truth.gradient import WeightedQuery
 from sketchlearn.truth.lanczos import lanczos
 
+USUAL = 32  # products
 PROBES = 4  # products with random vectors, for the mean and the size of what the others leave of the second order
 LARGEST_BLOCK = 32  # outputs whose products are computed at once, in all workers together
 SMALLEST_SHARE = 4  # outputs a worker
@@ -54,17 +55,14 @@ class Curvature:
         baseline: S, the query with nothing deleted.
         at_centre: S, the query at the centre; the same unless one was asked for.
         centre: (q,), coordinates.
-        gradient: (q,) followed by S.
-        eigenvalues: (products,) followed by S, by falling absolute value.
-        eigenvectors: (q, products) followed by S, orthonormal: which coordinates act together.
         quadratic: the same with outputs flattened, and the sizes that the interval is made of.
         batches: (T, B) of a run that divides by the sum of a batch's weights, which a deletion may empty; else None.
         unmoved: (Q,), outputs whose derivatives are all exactly zero, of which nothing is known.
     """
 
     space: Space
-    baseline: Float[np.ndarray, "*S"]
-    at_centre: Float[np.ndarray, "*S"]
+    baseline: Float[np.ndarray, "..."]
+    at_centre: Float[np.ndarray, "..."]
     centre: Float[np.ndarray, " q"]
     quadratic: Quadratic
     batches: np.ndarray | None = None
@@ -73,23 +71,23 @@ class Curvature:
     differentiates = True  # what the derivatives of a query do not show is not predicted
 
     @property
-    def gradient(self) -> Float[np.ndarray, " q *S"]:
-        """The exact first order."""
+    def gradient(self) -> Float[np.ndarray, "..."]:
+        """The exact first order, (q,) followed by S."""
         return self._shaped(self.quadratic.gradient)
 
     @property
-    def eigenvalues(self) -> Float[np.ndarray, " p *S"]:
-        """The Ritz values."""
+    def eigenvalues(self) -> Float[np.ndarray, "..."]:
+        """The Ritz values, (products,) followed by S, by falling absolute value."""
         return self._shaped(self.quadratic.eigenvalues)
 
     @property
-    def eigenvectors(self) -> Float[np.ndarray, " q p *S"]:
-        """The Ritz vectors."""
+    def eigenvectors(self) -> Float[np.ndarray, "..."]:
+        """The Ritz vectors, (q, products) followed by S, orthonormal, which show what coordinates act together."""
         return self._shaped(self.quadratic.eigenvectors)
 
     @property
-    def share_left(self) -> Float[np.ndarray, "*S"]:
-        """How much of the Hessian the eigenvectors leave, in Frobenius norm: 0 nothing, 1 all of it; by two probes."""
+    def share_left(self) -> Float[np.ndarray, "..."]:
+        """The Frobenius norm that is left of the Hessian, relative to the whole, estimated by the random vectors; S."""
         q = self.space.dim
 
         def norm(sizes: Any) -> np.ndarray:
@@ -163,7 +161,7 @@ def curvature(
     train: Callable,
     query: Callable,
     space: Space,
-    products: int = 32,
+    products: int | None = None,
     centre: Any = None,
     dtype: DTypeLike | None = None,
     seed: int = 0,
@@ -183,8 +181,8 @@ def curvature(
         query: parameters -> real array of shape S. Each output has a Krylov space of its own; their products are
             computed together.
         space: of the deletions.
-        products: of the Hessian of each output with a vector, at most q; two more with random vectors tell what
-            these leave. 0 leaves the exact first order with an interval.
+        products: of the Hessian of each output with a vector, at most q; by default 32, or q where that is less. Four
+            more with random vectors tell what these leave. 0 is the exact first order, with an interval.
         centre: as in :func:`sketchlearn.sketch`.
         dtype: of the weights.
         seed: of the random vectors.
@@ -212,9 +210,9 @@ def curvature(
     Source: the gradient as in MAGIC (Ilyas and Engstrom, 2025); products forward over reverse, Pearlmutter (1994);
     Lanczos' method, Golub and Van Loan (2013), chapter 10.
     """
-    products = check_count("products", products, lowest=0)
     rng = stream("curvature probes", check_seed(seed))
     asked = WeightedQuery.of(train, query, space, centre, dtype)
+    products = min(USUAL, space.dim) if products is None else check_count("products", products, lowest=0)
     if products > space.dim:
         raise ValueError(
             f"products must be at most the number of coordinates, {space.dim} of {space!r}, got {products}: "
@@ -222,15 +220,7 @@ def curvature(
         )
     check_emptying(train, space)
     plain = np.asarray(jit(lambda: query(train(asked.weights)))(), float)
-    made_by = {"products of seed": seed, "matmul_precision": matmul_precision(), "weights": str(asked.weights.dtype)}
-    kept = None
-    if store is not None:
-        made_by |= {
-            "program": fingerprint(asked.outputs, asked.centre),
-            "centre": np.asarray(asked.centre, float).tolist(),
-        }
-        kept = Store(store, made_by, what="curvature", remedy="Delete this file; the product is computed again.")
-    multiply = HessianProducts(asked, kept, batch_size)
+    multiply = HessianProducts(asked, None if store is None else _store(store, asked, seed), batch_size)
 
     bar = track(range(products + PROBES), "curvature", "product", total=products + PROBES, show=progress)
     steps = iter(bar)
@@ -265,6 +255,18 @@ ASYMMETRY = (
     "has the program a derivative rule of its own (custom_vjp) that is not the derivative, or a kink on which the run "
     "lies? In float32, too many digits may be lost: try float64."
 )
+
+
+def _store(path: str | Path, asked: WeightedQuery, seed: int) -> Store:
+    """The folder in which products are kept, or why it is of something else."""
+    made_by = {
+        "seed": seed,
+        "program": fingerprint(asked.outputs, asked.centre),
+        "centre": np.asarray(asked.centre, float).tolist(),
+        "weights": str(asked.weights.dtype),
+        "matmul_precision": matmul_precision(),
+    }
+    return Store(path, made_by, what="curvature", remedy="Delete this file; the product is computed again.")
 
 
 class HessianProducts:
