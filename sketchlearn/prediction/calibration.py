@@ -24,7 +24,8 @@ class Calibration:
         harmless_error: of the largest term before: so large an error of a clear term does no harm.
         curvature_excess: by how much what a curvature leaves out exceeds the typical size that its products show.
         curvature_bend: how many times its own second order, as far as that is not typical, a deletion's higher orders
-            may be. Both were chosen on the paper's names and digits, and judged on other names.
+            may be. Both were chosen on microgpt with two lists of names and on digits, and judged on a run of microgpt
+            from other initial weights (``python -m benchmarks --only curvature``).
         pure_share: the share of pure powers in an order above one, a guess; 0.1 to 0.5 serve microgpt alike, 0.5 the
             digits.
         fit_chance: the probability that a fit to nothing but noise counts as beyond chance, were it one fit; the best
