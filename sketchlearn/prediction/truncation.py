@@ -23,9 +23,24 @@ def unlike_directions(z: Float[np.ndarray, "B q"], few: float = CALIBRATION.few_
     ``φ = (Σ_j z_j)² / (q |z|²)`` the share of the one direction that all coordinates have in common. For deleting N of
     q that is ``N / q``.
     """
+    return np.sqrt(np.minimum(1, few / _participants(z) + _common(z)))
+
+
+def _common(z: np.ndarray) -> np.ndarray:
+    """The share of the one direction that all coordinates have in common, in deletions z (B, q)."""
     length = (z * z).sum(1)
-    common = z.sum(1) ** 2 / (z.shape[1] * np.where(length > 0, length, 1))
-    return np.sqrt(np.minimum(1, few / _participants(z) + common))
+    return z.sum(1) ** 2 / (z.shape[1] * np.where(length > 0, length, 1))
+
+
+def _aimed(moved: np.ndarray, typical: np.ndarray, by: Calibration) -> np.ndarray:
+    """How surely a deletion was chosen to move the query, from 0 to 1: its first order beside the typical one."""
+    ratio = np.divide(np.abs(moved), typical, out=np.zeros_like(moved), where=typical > 0)
+    return np.clip(ratio / by.aimed_ratio - 1, 0, 1)
+
+
+def _ahead(last: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """The mean square of the next two orders, which go on by a ratio from the last."""
+    return (last * ratio) ** 2 * (1 + np.minimum(ratio, 1) ** 2)
 
 
 def _participants(z: np.ndarray) -> np.ndarray:
@@ -100,15 +115,14 @@ def truncation(
     """
     by = calibration
     k, bend = terms.shape[1], np.minimum(1, np.sqrt(fraction / by.full_bend))[:, None]
-    ratio = np.divide(np.abs(moved), sizes[:, 0], out=np.zeros_like(moved), where=sizes[:, 0] > 0)
-    aimed = np.clip(ratio / by.aimed_ratio - 1, 0, 1)
+    aimed = _aimed(moved, sizes[:, 0], by)
     own, decays = continued(terms, used, np.maximum(bend, aimed), first, lowest)
     last, before = sizes[:, -1], sizes[:, -2] if k > 1 else sizes[:, -1]
     if k < lowest:  # one coordinate alone has no interactions
         last = last * np.sqrt(1 - 1 / _participants(z))[:, None]
     ratio = np.divide(last, before, out=np.ones_like(last), where=before > 0)
     ratio = np.minimum(ratio * k * k / (k * k - 1), by.most_growth) if k > 1 else ratio * bend
-    ahead = (last * ratio) ** 2 * (1 + np.minimum(ratio, 1) ** 2)
+    ahead = _ahead(last, ratio)
     missing, every = dropped_error + ahead, (sizes**2 * ~used).sum(1) + ahead
     share = np.divide(missing, every, out=np.ones_like(ahead), where=every > missing)
     own = np.maximum(unlike_directions(z, by.few_coordinates)[:, None], aimed) * own
@@ -143,11 +157,8 @@ def truncation_of_quadratic(
     typical = np.maximum(sizes[:, 0], first)
     ratio = np.divide(sizes[:, 1], sizes[:, 0], out=np.ones_like(left), where=sizes[:, 0] > 0)
     ratio = np.minimum(ratio * 4 / 3, by.most_growth)
-    ahead = (sizes[:, 1] * ratio) ** 2 * (1 + np.minimum(ratio, 1) ** 2)
-    length = (z * z).sum(1)
-    common = (z.sum(1) ** 2 / (z.shape[1] * np.where(length > 0, length, 1)))[:, None]
-    beyond = np.maximum(bent - sizes[:, 1], 0) ** 2 + common * bent**2
-    aimed = np.divide(moved, typical, out=np.zeros_like(moved), where=typical > 0)
-    aimed = np.clip(aimed / by.aimed_ratio - 1, 0, 1)
+    ahead = _ahead(sizes[:, 1], ratio)
+    beyond = np.maximum(bent - sizes[:, 1], 0) ** 2 + _common(z)[:, None] * bent**2
+    aimed = _aimed(moved, typical, by)
     own = by.curvature_bend**2 * beyond + (aimed * moved) ** 2
     return np.sqrt(by.curvature_excess**2 * (left**2 + ahead) + own), (bent < moved) | (bent == 0)

@@ -79,6 +79,8 @@ def check_query(query: Any, parameters: Any) -> Any:
             "a query returns one array (or number), this one a pytree of structure "
             f"{jax.tree.structure(shape)}; stack several values into one array."
         )
+    if 0 in shape.shape:
+        raise ValueError(f"a query returns at least one number, this one an array of shape {shape.shape}.")
     if not jnp.issubdtype(shape.dtype, jnp.floating):
         raise TypeError(
             "a query returns real floating-point numbers (a loss, a logit), this one an array of dtype "

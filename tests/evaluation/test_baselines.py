@@ -240,6 +240,7 @@ def test_leading_curvature_is_the_exact_second_order_where_it_knows_all_coordina
     bend = jax.hessian(lambda x: query(made.train(1 - x)))(jnp.zeros(N))
     second = np.einsum("bi,Qij,bj->bQ", masks() / 2, bend, masks() / 2) / 2
     np.testing.assert_allclose(found.terms[:, 1], second, rtol=1e-8, atol=1e-12)  # another order of sums
+    # through the solve of the normal equations, and by the implicit function theorem
     np.testing.assert_allclose(found.terms[:, 0], exact.terms[:, 0], rtol=1e-8)
     assert np.isfinite(found.truncation).all()
 
@@ -249,6 +250,7 @@ def test_leading_curvature_with_sums_is_exact_for_single_examples_and_says_what_
     bank = sl.RetrainBank(None, made.train, {}, SPACE)
     method = LeadingCurvature(made.train, SPACE, products=2, sums=CoordinateSums(bank))
     truth = bank.predict(query, np.eye(N, dtype=bool))
+    # differences of values around one in float64, the smallest 1e-4
     np.testing.assert_allclose(method.predict(query, np.eye(N, dtype=bool)).change, truth.change, rtol=1e-8)
     np.testing.assert_array_equal(method.seen_deletions, np.eye(N))
 

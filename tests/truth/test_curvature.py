@@ -31,8 +31,8 @@ def trained(learner, x):
 
 def test_as_many_products_as_coordinates_are_exact_for_a_quadratic_learner():
     learner = Polynomial(sizes=(1, 1))
-    np.testing.assert_allclose(bent(learner).predict(FRACTIONS).value, trained(learner, FRACTIONS), rtol=1e-12)
-    # float64 sums in another order
+    found = bent(learner).predict(FRACTIONS)
+    np.testing.assert_allclose(found.value, trained(learner, FRACTIONS), rtol=1e-12)  # float64 sums in another order
 
 
 def test_ridge_has_the_second_order_of_its_closed_form():
@@ -52,6 +52,7 @@ def test_it_has_the_taylor_coefficients_of_every_direction_in_any_space_and_at_a
     sketch = sl.sketch(learner.train, space, 2, 8, centre=centre, progress=False)
     value, coefficients = sketch.measure(learner.query)
     np.testing.assert_allclose(found.at_centre, value, rtol=1e-12)  # one float64 program and another
+    # Lanczos in float64 against a series, numbers around one
     np.testing.assert_allclose(found.quadratic.along(sketch.directions), coefficients, rtol=1e-9, atol=1e-12)
 
 
@@ -226,6 +227,10 @@ def test_what_cannot_be_answered_is_said():
         bent(learner, products=5)
     with pytest.raises(ValueError, match="products must be at least 0"):
         bent(learner, products=-1)
+    with pytest.raises(ValueError, match=r"at least one number, this one an array of shape \(0,\)"):
+        sl.curvature(learner.train, lambda p: p["a"][:0], space, 1)
+    with pytest.raises(ValueError, match="single_changes must be finite"):
+        bent(learner).predict([0], single_changes=np.full((4, 2), np.nan))
     with pytest.raises(TypeError, match="real floating-point numbers"):
         sl.curvature(learner.train, lambda p: jnp.argmax(p["a"]), space, 1)
     with pytest.raises(ValueError, match="argmax"):
@@ -234,6 +239,49 @@ def test_what_cannot_be_answered_is_said():
         sl.curvature(lambda w: jnp.sqrt(jnp.sum((w - 1) ** 2)), lambda p: p, space, 1, progress=False)
     with pytest.raises(ValueError, match="weights of shape"):
         bent(learner, sl.Examples(5))
+
+
+def test_a_recipe_and_a_deletion_that_empties_one_of_its_batches():
+    model = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
+    batches = np.array([[0, 1, 2], [3, 4, 0]])
+    train = recipe(model, optax.sgd(0.1), batches=batches, loss=of_one_output, reduction="weighted mean")
+    query = train.query((INPUTS[:2], TARGETS[:2]))
+    found = sl.curvature(train, query, sl.Examples(N), centre=None, progress=False)
+    np.testing.assert_allclose(found.gradient, sl.gradient(train, query, sl.Examples(N)), rtol=1e-10)  # float64
+    prediction = found.predict([[1, 3], [0, 1, 2]])
+    assert np.isfinite(prediction.truncation[0])
+    assert np.isnan(prediction.truncation[1])
+    assert any(
+        "leave nothing of a batch" in text or "leaves nothing of a batch" in text for text in prediction.warnings
+    )
+    moved = sl.curvature(train, query, sl.Examples(N), 2, centre=0.25, progress=False)
+    np.testing.assert_allclose(moved.baseline, found.baseline, rtol=1e-12)  # one run, in two programs
+
+
+def of_one_output(model, batch):
+    inputs, targets = batch
+    return (model(inputs)[..., 0] - targets) ** 2
+
+
+def test_products_that_no_symmetric_matrix_has_are_reported():
+    wrong = square_with_rule(lambda w: (jnp.sum(w) ** 2, w), lambda w, g: (jnp.cumsum(w) * g,))
+    with pytest.warns(UserWarning, match="The Hessian is not symmetric"):
+        sl.curvature(wrong, lambda y: y, sl.Examples(4), progress=False)
+
+
+def test_a_rule_of_the_programs_own_is_followed_or_refused_with_the_reason():
+    right = square_with_rule(lambda w: (jnp.sum(w) ** 2, w), lambda w, g: (2 * jnp.sum(w) * g * jnp.ones_like(w),))
+    found = sl.curvature(right, lambda y: y, sl.Examples(4), 1, progress=False)
+    np.testing.assert_allclose(found.predict([0, 1]).value, 4, rtol=1e-12)  # from 16; float64
+    recursive = square_with_rule(lambda w: (recursive(w), w), lambda w, g: (2 * jnp.sum(w) * g * jnp.ones_like(w),))
+    with pytest.raises(TypeError, match=r"its forward rule calls the function itself.*jax\.custom_jvp"):
+        sl.curvature(recursive, lambda y: y, sl.Examples(4), progress=False)
+
+
+def square_with_rule(forward, backward):
+    square = jax.custom_vjp(lambda w: jnp.sum(w) ** 2)
+    square.defvjp(forward, backward)
+    return square
 
 
 def test_an_output_that_nothing_moves_has_an_unknown_error():

@@ -9,18 +9,14 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from sketchlearn.deletions.base import Space
-from sketchlearn.deletions.centre import full_weights
 from sketchlearn.errors import check_count
 from sketchlearn.evaluation.baselines.additive import CoordinateSums
-from sketchlearn.evaluation.baselines.base import Baseline
+from sketchlearn.evaluation.baselines.metagradient import Metagradient
 from sketchlearn.prediction.result import Prediction
-from sketchlearn.runtime.precision import jit
-from sketchlearn.training.emptied_batches import check_emptying
-from sketchlearn.training.program import check_train
 from sketchlearn.truth.curvature import Curvature, curvature
 
 
-class LeadingCurvature(Baseline):
+class LeadingCurvature(Metagradient):
     """``change = g·z + ½ Σ_i λ_i (v_i·z)²`` by Hessian products through training, with an interval.
 
     As :func:`sketchlearn.curvature`, which it calls once for each query; see there for what a query costs.
@@ -40,8 +36,6 @@ class LeadingCurvature(Baseline):
         -8.0
     """
 
-    differentiates = True
-
     def __init__(
         self,
         train: Callable,
@@ -50,12 +44,8 @@ class LeadingCurvature(Baseline):
         sums: CoordinateSums | None = None,
         dtype: DTypeLike | None = None,
     ):
-        self.weights = full_weights(space, dtype)
-        check_train(train, self.weights)
-        check_emptying(train, space)
-        self.train, self.sums = train, sums
-        self.products = min(check_count("products", products, lowest=0), space.dim)
-        super().__init__(space, jit(train)(self.weights))
+        super().__init__(train, space, dtype)
+        self.sums, self.products = sums, min(check_count("products", products, lowest=0), space.dim)
         if sums is not None:
             self.seen_deletions = sums.seen_deletions
 
