@@ -310,9 +310,9 @@ class HessianProducts:
             if "custom_vjp" not in str(error):
                 raise
             raise TypeError(
-                "a product with the Hessian goes forward through the gradient, and a custom_vjp function of the program knows "
-                "no way forward: its forward rule calls the function itself. Write the function's body there, in plain "
-                "JAX, or use jax.custom_jvp."
+                "a product with the Hessian goes forward through the gradient, and a custom_vjp function of the "
+                "program knows no way forward: its forward rule calls the function itself. Write the function's body "
+                "there, in plain JAX, or use jax.custom_jvp."
             ) from error
 
     def _program(self, vectors: np.ndarray) -> Any:
