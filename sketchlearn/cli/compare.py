@@ -12,7 +12,7 @@ import matplotlib
 
 from sketchlearn.cli.arguments import add_out
 from sketchlearn.cli.output import save, say
-from sketchlearn.evaluation.result import Evaluation
+from sketchlearn.evaluation.result import COSTS, Evaluation
 from sketchlearn.experiments import comparison
 
 
@@ -54,6 +54,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for name, ratios in reports[world]["over_sums"].items():
             each = ", ".join(f"{ratio:.2f} ({label})" for label, ratio in ratios.items() if ratio is not None)
             say(args, f"\n{name}: RMSE over that of retraining without each group and adding up: {each or 'none'}")
+        say(args, "\nNo method is better and cheaper than these (from the cheapest on):")
+        for label in dict.fromkeys(row["deletions"] for row in evaluation.rows):
+            for cost in COSTS:
+                say(args, f"  {label}, by {cost}: {', '.join(evaluation.front(label, cost))}")
     report = {"worlds": reports, "quick": args.quick, "seconds": round(time.perf_counter() - begun, 1)}
     save(args, "compare", draw_comparison(reports), report)
     return report

@@ -13,6 +13,7 @@ import numpy as np
 from sketchlearn.errors import check_count, check_seed
 from sketchlearn.evaluation.result import Evaluation
 from sketchlearn.evaluation.scores import score
+from sketchlearn.evaluation.storage import held_bytes
 from sketchlearn.execution.progress import track
 from sketchlearn.execution.timing import priced
 from sketchlearn.runtime.precision import jit
@@ -106,7 +107,7 @@ def evaluate(
     unit = plain.seconds()
     for row in rows:
         own = prices[str(row["method"])]
-        row.update({k: v if k == "compile_seconds" else v / unit for k, v in own.items()})
+        row.update({k: v if k in ("compile_seconds", "storage") else v / unit for k, v in own.items()})
     return Evaluation(rows, single, unit, warnings)
 
 
@@ -157,12 +158,14 @@ def _ask(
     outputs: int,
     plain: _PlainRun,
 ) -> tuple[dict[str, _Answer], dict[str, float], list[str]]:
-    """Make a method if need be, and ask it for every set: its answers, its prices in seconds, its warnings."""
+    """Make a method if need be, and ask it for every set: its answers, prices and warnings."""
     plain.run()
     made, making = (method, None) if hasattr(method, "predict") else priced(method)
     plain.run()
     if not hasattr(made, "predict"):
         raise TypeError(f"method {name!r} has no predict(query, delete), nor does it make one.")
+    # before it is asked: what it finds out on the way is not needed to go on; retraining needs nothing
+    held = held_bytes(bank.plain if isinstance(made, RetrainBank) else made)
     first, begin = priced(functools.partial(made.predict, query, next(iter(sets.values())).stack[:1]))
     answers, running, compiling = {}, 0.0, begin.compiling + (0.0 if making is None else making.compiling)
     for label, asked in sets.items():
@@ -178,6 +181,7 @@ def _ask(
         "per_query": max(of_query - each, 0.0) / outputs,
         "per_deletion": each,
         "compile_seconds": compiling,
+        "storage": held / sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(bank.plain)),
     }
     texts = {text for answer in answers.values() for text in answer.prediction.warnings} | set(first.warnings)
     return answers, seconds, sorted(texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,35 @@ import numpy as np
 COLUMNS = (
     ("method", "method", "s"), ("deletions", "deletions", "s"), ("count", "count", "d"), ("seen", "seen", "d"),
     ("lds", "LDS", ".3f"), ("lds_low", "LDS from", ".3f"), ("lds_high", "LDS to", ".3f"), ("rmse", "RMSE", ".3g"),
-    ("relative_error", "RMSE / rms change", ".3f"), ("coverage", "coverage", ".2f"),
+    ("relative_error", "RMSE / rms change", ".3f"), ("relative_error_low", "from", ".3f"),
+    ("relative_error_high", "to", ".3f"), ("coverage", "coverage", ".2f"), ("storage", "storage", ".3g"),
     ("precomputation", "precomputation", ".3g"), ("per_query", "per query", ".3g"),
     ("per_deletion", "per deletion", ".3g"),
 )  # fmt: skip
+
+
+#: What an answer can cost, by name: a function of a row.
+COSTS: dict[str, Callable[[dict[str, Any]], float]] = {
+    "precomputation": lambda row: row["precomputation"] or 0.0,
+    "storage": lambda row: row["storage"],
+    "answer": lambda row: row["per_query"] + row["per_deletion"],
+}
+
+
+def pareto_front(rows: Iterable[dict[str, Any]], deletions: str, cost: str) -> list[str]:
+    """The methods of :meth:`Evaluation.front`, from rows as ``to_dict`` gives them, too."""
+    if cost not in COSTS:
+        raise ValueError(f"cost must be one of {', '.join(map(repr, COSTS))}, got {cost!r}.")
+    rows = list(rows)
+    own = [row for row in rows if row["deletions"] == deletions]
+    if not own:
+        raise ValueError(f"no set of deletions is called {deletions!r}: {sorted({row['deletions'] for row in rows})}.")
+    front, best = [], np.inf
+    for row in sorted(own, key=lambda row: (np.nan_to_num(COSTS[cost](row)), row["relative_error"])):
+        if row["relative_error"] < best:
+            front.append(row["method"])
+            best = row["relative_error"]
+    return front
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,7 +50,8 @@ class Evaluation:
         rows: dicts with ``method``, ``deletions``, ``count`` (of deletions), ``share`` (of the examples, mean),
             ``seen`` (how many of them the method was made from: for these it is no prediction),
             ``lds`` with its bootstrap interval ``lds_low``, ``lds_high``, ``rmse`` (unit of the query),
-            ``relative_error`` (over the rms of the true changes), ``coverage`` (of the interval; NaN without one),
+            ``relative_error`` (over the rms of the true changes) with its bootstrap interval, ``coverage`` (of the
+            interval; NaN without one), ``storage`` (what the method keeps in memory, over one set of parameters),
             and prices in plain trainings: ``precomputation``, ``per_query``, ``per_deletion``; and
             ``compile_seconds``.
         per_query: the same errors query by query: dicts with ``method``, ``deletions``, ``query``, ``rmse``, ``lds``.
@@ -44,6 +71,15 @@ class Evaluation:
             cells = [row[key] if spec == "s" else _number(row[key], spec) for key, _, spec in COLUMNS]
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines)
+
+    def front(self, deletions: str, cost: str = "precomputation") -> list[str]:
+        """The methods that no other beats in both error and cost: the Pareto front, from the cheapest on.
+
+        Args:
+            deletions: name of a set.
+            cost: ``"precomputation"``; ``"storage"``; or ``"answer"``, a new query and a new deletion.
+        """
+        return pareto_front(self.rows, deletions, cost)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON; NaN becomes None."""

@@ -21,6 +21,9 @@ def score(
     again = [a for a in again if np.isfinite(a)] or [np.nan]
     # a deletion drawn twice is a tie, which lowers rank correlations: the spread is that of the draws, not their level
     ends = np.quantile(again, [(1 - level) / 2, (1 + level) / 2]) - np.mean(again) + mean_of_finite(scores)
+    squares, sizes = ((guess - truth) ** 2).mean(1), (truth**2).mean(1)  # (B,)
+    errors = np.sqrt(squares[draws].mean(1) / np.maximum(sizes[draws].mean(1), 1e-300))
+    error_ends = np.quantile(errors, [(1 - level) / 2, (1 + level) / 2])
     rmse = np.sqrt(((guess - truth) ** 2).mean(0))
     row = {
         "lds": mean_of_finite(scores),
@@ -28,6 +31,8 @@ def score(
         "lds_high": float(min(ends[1], 1.0)),
         "rmse": float(np.sqrt((rmse**2).mean())),
         "relative_error": float(np.sqrt((rmse**2).mean() / max((truth**2).mean(), 1e-300))),
+        "relative_error_low": float(error_ends[0]),
+        "relative_error_high": float(error_ends[1]),
         "coverage": float(((low - slack <= truth) & (truth <= high + slack)).mean()) if known else float("nan"),
     }
     return row, [{"rmse": float(r), "lds": float(s)} for r, s in zip(rmse, scores, strict=True)]

@@ -9,6 +9,8 @@ import pytest
 from scipy.stats import spearmanr
 
 import sketchlearn as sl
+from sketchlearn.evaluation.result import Evaluation, pareto_front
+from sketchlearn.evaluation.storage import held_bytes
 from sketchlearn.execution.timing import priced, union_length
 from sketchlearn.prediction.result import Prediction
 
@@ -73,6 +75,47 @@ def test_every_score_is_what_it_is_by_hand():
     assert [r["query"] for r in found.per_query] == ["a", "b"]
     assert found.per_query[1]["rmse"] == pytest.approx(2 * found.per_query[0]["rmse"], rel=1e-5)
     assert found.warnings == {"told": ["told"]}
+
+
+def test_the_relative_error_has_an_interval_that_resampling_deletions_gives():
+    guess = -EFFECTS + np.array([0.5, -3, 1, 0, 2, 0, 7, -1])
+    (row,) = sl.evaluate({"told": Fixed(guess, 1.0)}, bank(), query, SINGLE, resamples=4000).rows
+    draws = np.random.default_rng(5).integers(0, N, (4000, N))
+    again = np.sqrt(((guess + EFFECTS) ** 2)[draws].mean(1) / (EFFECTS**2)[draws].mean(1))
+    ends = np.quantile(again, [0.025, 0.975])
+    # another 4000 draws move a quantile by some per cent
+    np.testing.assert_allclose([row["relative_error_low"], row["relative_error_high"]], ends, rtol=0.1)
+    assert row["relative_error_low"] < row["relative_error"] < row["relative_error_high"]
+
+
+def test_what_a_method_keeps_is_counted_once_in_sets_of_parameters():
+    sums = sl.baselines.CoordinateSums(bank())
+    methods = {"retraining": bank(), "sums": sums, "told": lambda: Fixed(np.zeros(N), 1.0)}
+    rows = {row["method"]: row for row in sl.evaluate(methods, bank(), query, SINGLE, resamples=10).rows}
+    assert rows["retraining"]["storage"] == 1  # one float32 number is all that training gives
+    assert rows["told"]["storage"] == 8 * N / 4  # float64
+    assert rows["sums"]["storage"] >= 1 + N
+    shared = np.zeros(3)
+    assert held_bytes([shared, {"a": shared, "b": (shared[:1],)}, lambda: shared]) == 24 + 8
+
+
+def test_the_front_holds_what_no_other_beats_in_error_and_cost():
+    def row(method, error, precomputation, answer=1.0, storage=1.0):
+        return {
+            "method": method, "deletions": "some", "relative_error": error, "precomputation": precomputation,
+            "per_query": answer / 2, "per_deletion": answer / 2, "storage": storage,
+        }  # fmt: skip
+
+    rows = [row("dear", 0.1, 100), row("worse", 0.5, 100, 0.1), row("cheap", 0.3, 1), row("useless", 0.9, 50, 2.0)]
+    rows += [row("exact", 0.0, float("nan"), 50.0)]
+    found = Evaluation(rows, [], 1.0, {})
+    assert found.front("some") == ["exact"]  # it came ready made
+    assert found.front("some", "answer") == ["worse", "dear", "exact"]
+    assert pareto_front(rows[:4], "some", "precomputation") == ["cheap", "dear"]
+    with pytest.raises(ValueError, match="cost must be one of 'precomputation', 'storage', 'answer', got 'time'"):
+        found.front("some", "time")
+    with pytest.raises(ValueError, match=r"no set of deletions is called 'other': \['some'\]"):
+        found.front("other")
 
 
 def test_retraining_is_right_covered_and_costs_by_the_deletion():
