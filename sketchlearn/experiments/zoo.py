@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 from jax.typing import DTypeLike
 
-from sketchlearn.errors import check_count
+from sketchlearn.errors import check_count, check_positive
 from sketchlearn.experiments.datasets import load_names
 from sketchlearn.experiments.microgpt import encode
 from sketchlearn.experiments.models import VOCABULARY, name_loss, rms_norm
@@ -326,3 +326,42 @@ def larger_microgpt(
     rate = optax.linear_schedule(3e-3, 0.0, len(batches))
     optimizer = optax.adam(rate, b1=0.85, b2=0.99, eps=0.0, eps_root=epsilon)
     return _on_names(LayeredGPT(nnx.Rngs(seed), width), optimizer, num_examples, batches, seed, dtype)
+
+
+def many_names(
+    num_examples: int = 20_000,
+    batch_size: int = 16,
+    epochs: int = 1,
+    rate: float = 0.01,
+    epsilon: float = 1e-3,
+    seed: int = 0,
+    dtype: DTypeLike | None = None,
+) -> Workload:
+    """microgpt itself, 4,192 parameters, on far more names than it would pay to retrain without, in minibatches.
+
+    Adam with β = (0.85, 0.99), a rate that falls linearly to zero, epsilon inside the root.
+
+    Args:
+        num_examples: n, the number of names; 100 others are held out.
+        batch_size: B. With one name a step the run is not stable, and no series predicts it.
+        epochs: passes over the names.
+        rate: of the first step.
+        epsilon: what Adam adds to the second moment inside the root, positive: the smaller, the less stable the run.
+        seed: of the names, their order and the initial parameters.
+        dtype: float32 or float64; by default the wider one that is enabled.
+
+    Returns:
+        A :class:`Workload`, which can be queried by name.
+
+    Example:
+        >>> import sketchlearn as sl
+        >>> sl.zoo.many_names().recipe
+        Recipe(4192 parameters, 20000 examples, 1250 steps of 16, reduction='mean')
+
+    Source: after Andrej Karpathy's microgpt and the experiment of Gunn, arXiv:2604.07328.
+    """
+    check_positive("epsilon", epsilon)
+    batches = minibatches(num_examples, batch_size, epochs, seed)
+    schedule = optax.linear_schedule(check_positive("rate", rate), 0.0, len(batches))
+    optimizer = optax.adam(schedule, b1=0.85, b2=0.99, eps=0.0, eps_root=epsilon)
+    return _on_names(LayeredGPT(nnx.Rngs(seed), 16, 1), optimizer, num_examples, batches, seed, dtype)

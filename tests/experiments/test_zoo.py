@@ -14,6 +14,7 @@ SMALL = {
     "logistic_regression": (lambda: sl.zoo.logistic_regression(200, epochs=2), np.log(10)),
     "digits_cnn": (lambda: sl.zoo.digits_cnn(100, epochs=3), np.log(10)),
     "character_model": (lambda: sl.zoo.character_model(100, epochs=3), np.log(27)),
+    "many_names": (lambda: sl.zoo.many_names(60, epochs=4, batch_size=20), np.log(27)),
     "larger_microgpt": (lambda: sl.zoo.larger_microgpt(60, epochs=4, batch_size=20, width=16), np.log(27)),
 }
 
