@@ -20,26 +20,11 @@ COLUMNS = (
 
 #: What an answer can cost, by name: a function of a row.
 COSTS: dict[str, Callable[[dict[str, Any]], float]] = {
-    "precomputation": lambda row: row["precomputation"] or 0.0,
+    # the run that is asked about is needed by all, and differences far below one run are noise
+    "precomputation": lambda row: max(float(np.nan_to_num(row["precomputation"])), 1.0),
     "storage": lambda row: row["storage"],
     "answer": lambda row: row["per_query"] + row["per_deletion"],
 }
-
-
-def pareto_front(rows: Iterable[dict[str, Any]], deletions: str, cost: str) -> list[str]:
-    """The methods of :meth:`Evaluation.front`, from rows as ``to_dict`` gives them, too."""
-    if cost not in COSTS:
-        raise ValueError(f"cost must be one of {', '.join(map(repr, COSTS))}, got {cost!r}.")
-    rows = list(rows)
-    own = [row for row in rows if row["deletions"] == deletions]
-    if not own:
-        raise ValueError(f"no set of deletions is called {deletions!r}: {sorted({row['deletions'] for row in rows})}.")
-    front, best = [], np.inf
-    for row in sorted(own, key=lambda row: (np.nan_to_num(COSTS[cost](row)), row["relative_error"])):
-        if row["relative_error"] < best:
-            front.append(row["method"])
-            best = row["relative_error"]
-    return front
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,14 +57,72 @@ class Evaluation:
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
-    def front(self, deletions: str, cost: str = "precomputation") -> list[str]:
+    def front(self, deletions: str, cost: str = "precomputation", among: Iterable[str] | None = None) -> list[str]:
         """The methods that no other beats in both error and cost: the Pareto front, from the cheapest on.
 
         Args:
             deletions: name of a set.
-            cost: ``"precomputation"``; ``"storage"``; or ``"answer"``, a new query and a new deletion.
+            cost: ``"precomputation"``, in which whatever is below one training counts as one; ``"storage"``; or
+                ``"answer"``, a new query and a new deletion.
+            among: the methods that may take part; all of them if not given.
+
+        Raises:
+            ValueError: no such cost, set of deletions or method.
         """
-        return pareto_front(self.rows, deletions, cost)
+        if cost not in COSTS:
+            raise ValueError(f"cost must be one of {', '.join(map(repr, COSTS))}, got {cost!r}.")
+        front, best = [], np.inf
+        rows = self._asked_for(deletions, among)
+        for row in sorted(rows, key=lambda row: (COSTS[cost](row), row["relative_error"])):
+            if row["relative_error"] < best:
+                front.append(row["method"])
+                best = row["relative_error"]
+        return front
+
+    def cheapest(
+        self, deletions: str, bound: float, queries: float, count: float, among: Iterable[str] | None = None
+    ) -> list[tuple[str, float]]:
+        """The methods that are accurate enough, from the cheapest on, each with its whole price.
+
+        ``price = precomputation + per_query · queries + per_deletion · count``, in plain trainings.
+
+        Args:
+            deletions: name of a set.
+            bound: the largest ``relative_error`` that will do.
+            queries: how many will be asked.
+            count: about how many deletions.
+            among: the methods that may take part; all of them if not given.
+
+        Raises:
+            ValueError: no such set of deletions or method.
+        """
+        able = [row for row in self._asked_for(deletions, among) if row["relative_error"] <= bound]
+        prices = [
+            (row["method"], float(np.nan_to_num(row["precomputation"]) + row["per_query"] * queries
+                                  + row["per_deletion"] * count))
+            for row in able
+        ]  # fmt: skip
+        return sorted(prices, key=lambda priced: priced[1])
+
+    def _asked_for(self, deletions: str, among: Iterable[str] | None) -> list[dict[str, Any]]:
+        """The rows of a set of deletions."""
+        own = [row for row in self.rows if row["deletions"] == deletions]
+        if not own:
+            sets = sorted({row["deletions"] for row in self.rows})
+            raise ValueError(f"no set of deletions is called {deletions!r}: {sets}.")
+        if among is None:
+            return own
+        among = set(among)
+        unknown = sorted(among - {row["method"] for row in self.rows})
+        if unknown:
+            raise ValueError(f"there is no method {unknown[0]!r}: {sorted({row['method'] for row in self.rows})}.")
+        return [row for row in own if row["method"] in among]
+
+    @classmethod
+    def from_dict(cls, described: dict[str, Any]) -> Evaluation:
+        """What :meth:`to_dict` wrote; the errors of single queries and the warnings may be missing."""
+        rows = [{k: float("nan") if v is None else v for k, v in row.items()} for row in described["rows"]]
+        return cls(rows, described.get("per_query", []), described["plain_seconds"], described.get("warnings", {}))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON; NaN becomes None."""

@@ -33,12 +33,14 @@ class Workload:
         labels: (n,), the class of each training example, or its first letter as 0 to 25: groups to delete.
         held_out: examples like those of the recipe, that it never sees.
         examine: makes examples of what a user writes; None where examples are chosen by position.
+        names: the training examples, where they are names; None where they are not.
     """
 
     recipe: Recipe
     labels: np.ndarray
     held_out: Any
     examine: Callable[[Any], Any] | None = None
+    names: tuple[str, ...] | None = None
 
     def query(self, of: Any = None, each: bool = False) -> Callable[[Any], jax.Array]:
         """The loss, in nats, on held-out examples: a function of what the recipe returns.
@@ -193,11 +195,10 @@ def _on_names(model: Any, optimizer: Any, num_examples: int, batches: np.ndarray
         )
     order = np.random.default_rng(seed).permutation(len(names))[: num_examples + 100]
     chosen = [names[i] for i in order]
-    recipe = Recipe(
-        model, optimizer, _spelling_loss, _spelled(chosen[:num_examples]), batches, dtype=check_dtype(dtype)
-    )
-    first = np.array([ord(name[0]) - ord("a") for name in chosen[:num_examples]])
-    return Workload(recipe, first, _spelled(chosen[num_examples:]), _spelled)
+    kept, held_out = tuple(chosen[:num_examples]), chosen[num_examples:]
+    recipe = Recipe(model, optimizer, _spelling_loss, _spelled(kept), batches, dtype=check_dtype(dtype))
+    first = np.array([ord(name[0]) - ord("a") for name in kept])
+    return Workload(recipe, first, _spelled(held_out), _spelled, kept)
 
 
 class CharacterRNN(nnx.Module):

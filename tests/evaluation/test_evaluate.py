@@ -1,5 +1,6 @@
 """The evaluation against itself done by hand: scores, units, coverage, prices."""
 
+import json
 import time
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 import sketchlearn as sl
-from sketchlearn.evaluation.result import Evaluation, pareto_front
+from sketchlearn.evaluation.result import Evaluation
 from sketchlearn.evaluation.storage import held_bytes
 from sketchlearn.execution.timing import priced, union_length
 from sketchlearn.prediction.result import Prediction
@@ -111,7 +112,13 @@ def test_the_front_holds_what_no_other_beats_in_error_and_cost():
     found = Evaluation(rows, [], 1.0, {})
     assert found.front("some") == ["exact"]  # it came ready made
     assert found.front("some", "answer") == ["worse", "dear", "exact"]
-    assert pareto_front(rows[:4], "some", "precomputation") == ["cheap", "dear"]
+    assert found.front("some", among=["cheap", "dear", "worse", "useless"]) == ["cheap", "dear"]
+    # price = precomputation + queries + deletions, half an answer each
+    assert found.cheapest("some", 0.3, queries=10, count=4) == [("cheap", 8.0), ("dear", 107.0), ("exact", 350.0)]
+    assert found.cheapest("some", 0.3, 10, 4, ["dear"]) == [("dear", 107.0)]
+    assert found.cheapest("some", -1.0, 1, 1) == []
+    with pytest.raises(ValueError, match=r"there is no method 'best': \['cheap', 'dear', 'exact', 'useless', 'worse'"):
+        found.cheapest("some", 1.0, 1, 1, ["best"])
     with pytest.raises(ValueError, match="cost must be one of 'precomputation', 'storage', 'answer', got 'time'"):
         found.front("some", "time")
     with pytest.raises(ValueError, match=r"no set of deletions is called 'other': \['some'\]"):
@@ -126,6 +133,10 @@ def test_retraining_is_right_covered_and_costs_by_the_deletion():
     assert row["per_deletion"] > 0
     assert "| retraining | single | 8 | 0 | 1.000 | 1.000 | 1.000 | 0 |" in found.table()
     assert found.to_dict()["rows"][0]["precomputation"] is None
+    again = Evaluation.from_dict(json.loads(json.dumps(found.to_dict())))
+    assert again.table() == found.table()
+    assert again.per_query == found.per_query
+    assert again.warnings == found.warnings
 
 
 def test_what_making_costs_is_precomputation_and_what_asking_costs_is_not():
