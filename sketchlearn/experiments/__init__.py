@@ -1,1 +1,1 @@
-"""microgpt, other training programs to try, worlds with known answers, the paper's figures, the comparison."""
+"""microgpt, other training programs to try, worlds with known answers, the paper's figures, the comparison, the map."""

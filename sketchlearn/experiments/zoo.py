@@ -344,7 +344,8 @@ def many_names(
 
     Args:
         num_examples: n, the number of names; 100 others are held out.
-        batch_size: B. With one name a step the run is not stable, and no series predicts it.
+        batch_size: B. The smaller, the more steps there are and the less a series predicts: chapter 8 of the book has a
+            map over batch size, rate and epsilon.
         epochs: passes over the names.
         rate: of the first step.
         epsilon: what Adam adds to the second moment inside the root, positive: the smaller, the less stable the run.
