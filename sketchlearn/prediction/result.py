@@ -123,9 +123,12 @@ def _warnings(
         if fitted := np.count_nonzero(shrunk):
             text += f"; shrunk estimates of them are used in {fitted}"
         out.append(text + ".")
-    noisy = (np.abs(terms[:, 0]) < errors[:, 0]).sum()
+    noisy = ((np.abs(terms[:, 0]) < errors[:, 0]) | ~used[:, 0]).sum()
     if noisy:
-        out.append(f"noise dominates even the first order in {noisy} of {count} predictions: use more directions.")
+        out.append(
+            f"noise dominates even the first order in {noisy} of {count} predictions: give that order (gradient=), ask "
+            "in a smaller space (groups, candidates), or use more directions."
+        )
     if not decays.all():
         out.append(
             f"the terms do not decay in {(~decays).sum()} of {count} predictions: the deletion may lie outside the "

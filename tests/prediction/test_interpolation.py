@@ -298,7 +298,9 @@ def test_an_order_is_used_if_it_is_expected_to_exceed_its_error_or_is_seen_to_be
     assert used([0.1, 0.7], [0, 0.2], [1, 0.1]) == [True, False], "nothing before says that it can be so large"
     assert used([1, 0.5], [0, 0.2], [1, 0.1]) == [True, False], "chance may be two and a half errors"
     assert used([1, 0.1, 0.1], [0, 0.2, 0], [1, 0.1, 1]) == [True, False, False], "no order after one that is lost"
-    assert used([0, 0.7], [9, 0.2], [0, 0.1], np.ones((1, 1))) == [True, True], "what is known stands before"
+    assert used([0, 0.7], [0, 0.2], [0, 0.1], np.ones((1, 1))) == [True, True], "what is known stands before"
+    assert used([1, 0.1], [0.3, 0], [0.1, 1]) == [False, False], "a first order of three errors may be chance"
+    assert used([1, 0.1], [0.2, 0], [0.1, 1]) == [True, True], "one of five errors is there"
 
 
 def test_auto_drops_orders_noisier_than_decaying_terms_can_be_large():
