@@ -95,6 +95,7 @@ class Estimate(NamedTuple):
         shrunk: (B, k, Q), what to say of an order that is dropped; None for nothing.
         shrunk_error: (B, k, Q), the mean square error of that.
         notes: what the user should know, in sentences.
+        num_directions: m, from whose spread the covariance was estimated; None where it is no estimate.
     """
 
     terms: Float[np.ndarray, "B k Q"]
@@ -105,6 +106,7 @@ class Estimate(NamedTuple):
     shrunk: Float[np.ndarray, "B k Q"] | None = None
     shrunk_error: Float[np.ndarray, "B k Q"] | None = None
     notes: tuple[str, ...] = ()
+    num_directions: int | None = None
 
     @property
     def standard_errors(self) -> Float[np.ndarray, "B k Q"]:

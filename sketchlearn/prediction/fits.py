@@ -90,7 +90,10 @@ def with_fits(
     signal, noise = expected**2, np.maximum(np.einsum("brrq->brq", covariance), 0)
     share = np.divide(signal, signal + noise, out=np.ones_like(noise), where=noise > 0)
     error = share**2 * noise + (1 - share) ** 2 * remaining**2
-    return Estimate(terms, covariance, expected=expected, shrunk=sure + share * (terms - sure), shrunk_error=error)
+    return Estimate(
+        terms, covariance, expected=expected, shrunk=sure + share * (terms - sure), shrunk_error=error,
+        num_directions=powers.shape[1],
+    )  # fmt: skip
 
 
 def _on_diagonal(variances: np.ndarray) -> np.ndarray:

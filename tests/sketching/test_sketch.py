@@ -403,17 +403,17 @@ def test_a_first_order_lost_in_noise_is_kept_but_warned_about():
     assert any("noise dominates even the first order in 1 of 1 predictions: give that" in w for w in found.warnings)
 
 
-@pytest.mark.parametrize("m", [8, 32, 90])  # of the 100 at which order one is solved for
+@pytest.mark.parametrize("m", [4, 12, 27])  # of the 30 at which order one is solved for
 @pytest.mark.parametrize("sizes", [(1,), (1, 0.1), (1, 0.3, 0.1)])
 def test_a_sketch_of_too_few_directions_errs_no_more_than_to_say_that_nothing_changes(sizes, m):
-    learner = Polynomial(n=200, outputs=20, sizes=[s / 200 ** (r / 2) for r, s in enumerate(sizes)])
-    made = sl.sketch(learner.train, sl.Examples(200), len(sizes), m, seed=3, progress=False)
+    learner = Polynomial(n=60, outputs=10, sizes=[s / 60 ** (r / 2) for r, s in enumerate(sizes)])
+    made = sl.sketch(learner.train, sl.Examples(60), len(sizes), m, seed=3, progress=False)
     for fraction in (0.02, 0.1, 0.5):
-        x = sl.random_deletions(200, fraction, 50).astype(float)
+        x = sl.random_deletions(60, fraction, 50).astype(float)
         truth = np.stack([sum(learner.term(r, row) for r in range(1, len(sizes) + 1)) for row in x])
         found = made.predict(learner.query, x)
         error = np.sqrt(((found.change - truth) ** 2).mean() / (truth**2).mean())
-        assert error < 1.03, "no more than zero, but for chances of four standard errors"
+        assert error < 1.05  # that of zero; the share that counts is itself chosen from few directions
         low, high = found.interval(0.95)
         inside = ((low <= found.baseline + truth) & (truth + found.baseline <= high)).mean()
         assert inside > 0.9  # what is not known is in the interval
