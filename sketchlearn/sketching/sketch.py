@@ -131,7 +131,7 @@ class Sketch:
             estimator: one of :func:`sketchlearn.estimators`. ``"mean"`` (the paper's), ``"median_of_means"`` (robust),
                 ``"least_squares"`` (order one solved for: exact once 2m >= q; the mean of the others), ``"kernel"``
                 (every order fitted, exact once 2m >= C(q+r-1, r), and the mean of what the fits leave), or ``"auto"``:
-                ``"kernel"``, but from the first order on that is lost in noise (see ``orders_used``) the noisy mean
+                ``"kernel"``, but from the lowest order on that is lost in noise (see ``orders_used``) the noisy mean
                 counts only by the share that is expected not to be noise (see ``shrunk_change``). The mean is unbiased.
                 So are fits for a shrinkage fixed beforehand; it is chosen by the same directions (as the share of a
                 ``control`` is), which pulls a term towards zero by about a tenth of its standard error. More than
