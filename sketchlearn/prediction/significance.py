@@ -40,7 +40,7 @@ def orders_that_count(
     ``clear_errors`` standard errors is there, whatever was expected; among many deletions chance makes some as large,
     so the error must also be below a quarter of the largest term before, lest such chances harm. Order one has none
     before it: where directions are too few to solve for it, it must stand out from chance by itself
-    (:func:`standing_out`), or it counts by the share that is expected not to be noise. So a sketch that knows nothing
+    (``standing_out``), or it counts by the share that is expected not to be noise. So a sketch that knows nothing
     says that nothing changes.
 
     Args:
