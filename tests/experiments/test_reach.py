@@ -1,5 +1,7 @@
 """The stored map of exact orders: complete, derived again in part, and what the book says of it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,13 @@ def test_every_run_of_the_map_is_stored():
         # the error of the first order is the change without it, so it is between their difference and their sum
         change, first = np.array(record["change"]), np.array(record["terms"])[:, 0]
         assert np.all(np.abs(change - first) <= np.array(record["errors"])[:, 0] * (1 + 1e-5))
+
+
+def test_the_readme_says_what_is_stored():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    runs = by(batch_size=64), by(batch_size=16, num_examples=20_000)
+    figures = "; ".join(", ".join(f"{error:.2f}" for error in reach.relative_errors(run)) for run in runs)
+    assert f"(notebooks/08_stability.ipynb)) | {figures} |" in readme
 
 
 def test_a_part_of_the_map_is_derived_again():
