@@ -1,6 +1,6 @@
 """Measure the map of exact orders again and put it into the package: python tools/make_reach.py
 
-Two hours on two cores. What is measured is kept at once, so an interrupted run goes on.
+About an hour on two cores. What is measured is kept at once, so an interrupted run goes on.
 """
 
 import json
