@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -52,18 +53,48 @@ class LinearMap:
         z = jnp.asarray(z)
         return z @ jnp.asarray(self.matrix.T, z.dtype)
 
+    def nearest(self, delete: Any) -> tuple[Float[np.ndarray, "*B q"], Float[np.ndarray, "*B n"]]:
+        """The closest that the columns come to any deletion, and what they leave: ``x = G z + rest``.
+
+        What a sketch of this space says of ``G z``, and a first order of the rest (:func:`sketchlearn.gradient` over
+        the examples, times ``rest``), is an answer to deletions that are not quite in its span.
+
+        Args:
+            delete: positions, a mask or a vector of fractions over the n examples, or a stack of them.
+
+        Returns:
+            z by least squares, and the rest, orthogonal to every column; float64.
+
+        Example:
+            >>> z, rest = LinearMap([[1.0], [1.0], [0.0]]).nearest([0, 2])
+            >>> z.round(6).tolist(), rest.round(6).tolist()
+            ([0.5], [0.5, -0.5, 1.0])
+        """
+        from scipy.linalg import solve_triangular  # slow to import
+
+        x = deletion_vectors(delete, self.num_examples)
+        orthonormal, triangular = self._factors
+        z = solve_triangular(triangular, orthonormal.T @ np.atleast_2d(x).T).T
+        rest = np.atleast_2d(x) - z @ self.matrix.T
+        return (z[0], rest[0]) if x.ndim == 1 else (z, rest)
+
+    @functools.cached_property
+    def _factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """``G = Q R``: made once, for every question needs it."""
+        return np.linalg.qr(self.matrix)
+
     def locate(self, delete: Any) -> Float[np.ndarray, "*B q"]:
         """The coordinates of a deletion, by least squares; one outside the span of the columns is an error."""
-        x = deletion_vectors(delete, self.num_examples)
-        z = np.linalg.lstsq(self.matrix, np.atleast_2d(x).T, rcond=None)[0].T
-        missed = np.abs(z @ self.matrix.T - np.atleast_2d(x)).max(0)
+        z, rest = self.nearest(delete)
+        missed = np.abs(np.atleast_2d(rest)).max(0)
         wrong = np.flatnonzero(missed > 1e-9)  # far above the rounding of a solve, far below any fraction meant
         if len(wrong):
             raise ValueError(
                 f"the deletion is no combination of the {self.dim} columns: {len(wrong)} examples cannot be given the "
-                f"fractions asked for: {wrong[:10].tolist()}{' ...' if len(wrong) > 10 else ''}."
+                f"fractions asked for: {wrong[:10].tolist()}{' ...' if len(wrong) > 10 else ''}. `nearest` says how "
+                "close the columns come, and what they leave."
             )
-        return z[0] if x.ndim == 1 else z
+        return z
 
     def describe(self) -> dict:
         """What the space is, as JSON."""

@@ -222,6 +222,43 @@ def test_pair_sums_miss_what_three_do_together():
     assert bank.predict(lambda p: p, [0, 1, 2]).change == 1
 
 
+def test_sums_of_a_small_fraction_are_the_first_order_of_overlapping_coordinates():
+    made, space = world(), sl.LinearMap(np.tri(N, 3))
+    bank = sl.RetrainBank(None, made.train, {}, space)
+    deletions = np.array([[1.0, 0, 0], [0.5, -0.25, 1]]) @ space.matrix.T
+    exact = Metagradient(made.train, space).predict(query, deletions).change
+    errors = [
+        np.abs(CoordinateSums(bank, fraction=fraction).predict(query, deletions).change / exact - 1).max()
+        for fraction in (1.0, 0.1, 0.01)
+    ]
+    assert errors[0] > 0.01
+    # a difference quotient errs in proportion to its step; float64 leaves that of 0.01 to show it
+    assert errors[1] < errors[0] / 5
+    assert errors[2] < errors[1] / 5
+
+
+def test_pair_sums_of_a_fraction_are_mixed_second_differences():
+    bank = sl.RetrainBank(None, lambda w: w[0] * w[1] + 2 * w[2], {}, sl.Examples(3))
+    found = CoordinateSums(bank, order=2, fraction=0.25).predict(lambda p: p, [[0, 1], [0, 1, 2]])
+    assert found.change.tolist() == [-1.0, -3.0]  # binary fractions
+
+
+def test_a_deletion_of_which_a_part_was_retrained_is_not_seen():
+    bank = sl.RetrainBank(None, lambda w: jnp.sum(w) ** 2, {}, SPACE)
+    for fraction, seen in ((1.0, N), (0.5, 0)):
+        found = sl.evaluate(
+            {"sums": CoordinateSums(bank, fraction=fraction)}, bank, lambda p: p, {"each": np.eye(N, dtype=bool)}
+        )
+        assert found.rows[0]["seen"] == seen
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.5, float("nan")])
+def test_a_fraction_outside_of_zero_and_one_is_refused(fraction):
+    bank = sl.RetrainBank(None, lambda w: jnp.sum(w) ** 2, {}, SPACE)
+    with pytest.raises(ValueError, match=r"fraction must be above 0 and at most 1, the whole coordinate, got"):
+        CoordinateSums(bank, fraction=fraction)
+
+
 def test_sums_say_what_they_cost_where_they_cannot_be_had(monkeypatch):
     bank = sl.RetrainBank(None, lambda w: jnp.sum(w) ** 2, {}, SPACE)
     with pytest.raises(ValueError, match=r"order must be 1 .* or 2 .*, got 3"):
