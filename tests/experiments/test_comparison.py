@@ -148,7 +148,7 @@ ADVICE = (
     (" both: | curvature and those sums ", "curvature and leave-one-out sums"),
     ("retrain without each group and add up", "sums over groups"),
     ("`order=2`", "sums over groups and pairs"),
-    ("a sketch, if a few retrainings say that it is accurate enough", "sketch"),
+    ("a sketch of all names", "sketch"),
 )
 
 
