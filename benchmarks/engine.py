@@ -75,7 +75,7 @@ def one_direction(names, block=128, steps=200):
     for degree in (1, 2, 3):
 
         def run(re, im, k=degree):
-            return jets_along(experiment.train, sl.Examples(1000), jnp.ones(1000), series(k), re, im)
+            return jets_along(experiment.train, series(k), jnp.ones(1000), -re, -im)
 
         programs[degree], seconds[degree] = in_lanes(run, *directions(0, jnp.arange(block), 1000))
     best = interleaved(programs)
@@ -85,7 +85,7 @@ def one_direction(names, block=128, steps=200):
     one = sl.microgpt.paper_experiment(names, num_examples=1, num_steps=1)
 
     def step(re, im):
-        return jets_along(one.train, sl.Examples(1), jnp.ones(1), series(3), re, im)
+        return jets_along(one.train, series(3), jnp.ones(1), -re, -im)
 
     _, out["seconds to compile degree 3, one step"] = compiled(step, *directions(0, jnp.arange(part), 1))
     return out
@@ -205,7 +205,7 @@ def scaling(names):
 
     def measured(train, n, degree, block):
         def run(re, im):
-            return jets_along(train, sl.Examples(n), jnp.ones(n), series(degree), re, im)
+            return jets_along(train, series(degree), jnp.ones(n), -re, -im)
 
         program, _ = compiled(run, *directions(0, jnp.arange(block), n))
         memory = program.memory_analysis()

@@ -23,7 +23,7 @@ from benchmarks.records import (
     within_intervals,
 )
 from sketchlearn.deletions.directions import directions
-from sketchlearn.execution.directional import jets_along
+from sketchlearn.execution.directional import deleting, jets_along
 from sketchlearn.taylor.algebra import series
 
 
@@ -79,7 +79,7 @@ def larger(names):
     ones, space = jnp.ones(n), sl.Groups(groupings["letters"])
 
     def block(re, im):
-        return jets_along(train, space, ones, series(2), re, im)
+        return jets_along(train, series(2), ones, *deleting(space, re, im))
 
     def held(program):
         memory = program.memory_analysis()

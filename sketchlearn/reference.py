@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sketchlearn.runtime.precision import in_full_precision, jit
+from sketchlearn.runtime.precision import in_full_precision
+from sketchlearn.runtime.programs import jit
 
 
 @in_full_precision

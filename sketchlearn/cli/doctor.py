@@ -12,7 +12,8 @@ import numpy as np
 
 from sketchlearn.cli.output import VERSION, say
 from sketchlearn.deletions.examples import Examples
-from sketchlearn.runtime.precision import jit, matmul_precision
+from sketchlearn.runtime.precision import matmul_precision
+from sketchlearn.runtime.programs import jit
 from sketchlearn.runtime.seeds import stream
 from sketchlearn.sketching.make import sketch
 from sketchlearn.taylor import cauchy_coefficients, taylor_coefficients

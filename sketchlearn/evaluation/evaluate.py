@@ -15,8 +15,9 @@ from sketchlearn.evaluation.result import Evaluation
 from sketchlearn.evaluation.scores import score
 from sketchlearn.evaluation.storage import held_bytes
 from sketchlearn.execution.progress import track
+from sketchlearn.execution.runs import plain_program
 from sketchlearn.execution.timing import priced
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit
 from sketchlearn.runtime.seeds import stream
 from sketchlearn.training.program import check_smooth_query
 from sketchlearn.truth.bank import RetrainBank
@@ -192,7 +193,7 @@ class _PlainRun:
 
     def __init__(self, bank: RetrainBank):
         ones = jnp.ones(bank.space.num_examples, bank.dtype)
-        program = jit(bank.train).lower(ones).compile()
+        program = plain_program(bank.train).compiled(ones)
         self._work = lambda: jax.block_until_ready(program(ones))
         self._work()
         self._times: list[float] = []

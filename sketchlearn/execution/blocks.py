@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from sketchlearn.execution.progress import track
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit
 from sketchlearn.runtime.workers import num_workers, side_by_side
 
 LARGEST_BLOCK = 128  # larger blocks were not faster on a CPU
@@ -29,8 +29,21 @@ def parts_of(count: int, batch_size: int, width: int | None = None) -> list[tupl
     return list(blocks(count, math.ceil(batch_size / (width or num_workers(batch_size, SMALLEST_SHARE)))))
 
 
+def compiled_size(size: int) -> int:
+    """Rows of the program that runs blocks of a size: a multiple of four for large ones.
+
+    So one compiled program serves different counts; the rows beyond the block, a few in a hundred,
+    are run for nothing.
+
+    Example:
+        >>> [compiled_size(size) for size in (1, 21, 34, 61, 63, 64)]
+        [1, 21, 36, 64, 64, 64]
+    """
+    return size if size <= SMALLEST_SHARE else math.ceil(size / 4) * 4
+
+
 def in_blocks(
-    program: Callable,
+    program: jit,
     draw: Callable,
     count: int,
     batch_size: int,
@@ -44,10 +57,10 @@ def in_blocks(
     """Run a program on blocks of a long leading axis, side by side on a CPU's cores.
 
     Args:
-        program: of the arrays that ``draw`` returns; compiled once.
+        program: of the arrays that ``draw`` returns; compiled once, for blocks of one size.
         draw: ``(start, size) ->`` the arrays of a block. They are made outside the program: fused into it, the last
             digits of random directions would depend on what it is.
-        count: length of the axis; the last block may reach beyond it.
+        count: length of the axis; blocks may be drawn beyond it.
         batch_size: rows run at once.
         title, unit: of the progress bar.
         progress: show it.
@@ -59,14 +72,15 @@ def in_blocks(
         ``start, stop, program(*draw(start, size))``, in order.
     """
     every = parts_of(count, batch_size, width)
-    size = every[0][1] - every[0][0]  # of every block, so that one compiled program serves all
+    own = every[0][1] - every[0][0]
+    size = compiled_size(own)  # of every block, so that one program serves all
     parts = [part for part in every if part[0] not in skip]
     if not parts:
         return
-    compiled = jit(program).lower(*draw(0, size)).compile()  # before the workers, which would each compile it
+    compiled = program.compiled(*draw(0, size))  # before the workers, which would each compile it
     abreast = num_workers(batch_size, SMALLEST_SHARE) if abreast is None else abreast
     done = zip(parts, side_by_side(compiled, (draw(start, size) for start, _ in parts), abreast), strict=True)
-    for (start, stop), out in track(done, title, unit, scale=size, total=sum(b - a for a, b in parts), show=progress):
+    for (start, stop), out in track(done, title, unit, scale=own, total=sum(b - a for a, b in parts), show=progress):
         yield start, stop, out
 
 

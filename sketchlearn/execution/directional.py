@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,25 +12,25 @@ import numpy as np
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.errors import FlatTraining
-from sketchlearn.taylor.algebra import Algebra, Jet, StackedSeries, stack_parts
+from sketchlearn.runtime.programs import jit, once
+from sketchlearn.taylor.algebra import Algebra, Jet, StackedSeries, series, stack_parts
 from sketchlearn.taylor.flatness import why_flat_training
 from sketchlearn.taylor.interpreter import Context
 from sketchlearn.taylor.transform import evaluate
 from sketchlearn.training.program import parameter_name
 
 
-def jets_along(train: Callable, space: Space, weights: Any, algebra: Algebra, *direction: Any) -> tuple[Any, Any]:
-    """The parameters at ``weights``, and the jets (B, k, ...) of ``weights - t G ψ`` along directions.
+def jets_along(train: Callable, algebra: Algebra, weights: Any, *direction: Any) -> tuple[Any, Any]:
+    """The parameters at ``weights``, and the jets (B, k, ...) of ``weights + t x`` along directions x.
 
-    ``direction`` is the real and the imaginary part, (B, q) each, or the real part alone for a real algebra.
+    ``direction`` is the real and the imaginary part, (B, n) each, or the real part alone for a real algebra.
 
     Raises:
         ValueError: when it is traced, if no parameter depends on the weights by smooth operations.
     """
 
-    def one(*parts: Any) -> tuple[Any, Any]:
-        x = [-space.embed(part) for part in parts]
-        out = evaluate(train, Context(algebra), weight_jet(algebra, weights, x))
+    def one(*x: Any) -> tuple[Any, Any]:
+        out = evaluate(train, Context(algebra), weight_jet(algebra, weights, list(x)))
         if not any(map(_is_jet, jax.tree.leaves(out, is_leaf=_is_jet))):
             raise FlatTraining(why_flat_training(train, weights))
         jets = jax.tree.map(lambda y: y if isinstance(y, Jet) else Jet(y, algebra.zeros(y)), out, is_leaf=_is_jet)
@@ -39,6 +40,17 @@ def jets_along(train: Callable, space: Space, weights: Any, algebra: Algebra, *d
         )
 
     return jax.vmap(one, out_axes=(None, 0))(*direction)
+
+
+@once
+def jets_program(train: Callable, degree: int, complex: bool = True) -> jit:
+    """:func:`jets_along` of ``(weights, *direction)``, with the series that suit a degree."""
+    return jit(functools.partial(jets_along, train, series(degree, complex)))
+
+
+def deleting(space: Space, *parts: Any) -> tuple[Any, ...]:
+    """Directions of the weights, -G ψ, (B, n) each, for parts of directions of deletions (B, q)."""
+    return tuple(-space.embed(part) for part in parts)
 
 
 def weight_jet(algebra: Algebra, weights: Any, direction: list[Any]) -> Jet:

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from sketchlearn.runtime.programs import jit
+
 Program = Callable[..., Any]
 
 
@@ -25,7 +27,7 @@ def check_mesh(mesh: Any, store: Any) -> None:
         )
 
 
-def spread(mesh: Mesh, program: Program, draw: Program) -> tuple[Program, Program]:
+def spread(mesh: Mesh, program: Program, draw: Program) -> tuple[jit, Program]:
     """A program ``(rows..) -> (shared, rows)`` and what draws its rows, each device taking an equal share of them.
 
     The number of rows is rounded up to a multiple of the devices. The result is gathered on all of them, so that
@@ -44,4 +46,4 @@ def spread(mesh: Mesh, program: Program, draw: Program) -> tuple[Program, Progra
 
     # what each device returns is the same on all, which the types of shard_map cannot see
     gathered = jax.shard_map(shared_out, mesh=mesh, in_specs=rows, out_specs=everywhere, check_vma=False)
-    return gathered, placed
+    return jit(gathered), placed

@@ -22,7 +22,7 @@ from sketchlearn.evaluation.evaluate import evaluate
 from sketchlearn.evaluation.result import Evaluation
 from sketchlearn.experiments import microgpt, worlds
 from sketchlearn.runtime.paths import as_path
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit
 from sketchlearn.runtime.seeds import stream
 from sketchlearn.sketching.make import sketch
 from sketchlearn.training.checkpointing import checkpointed_scan, recorded_scan

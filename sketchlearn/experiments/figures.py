@@ -12,7 +12,7 @@ import numpy as np
 from sketchlearn.deletions.examples import Examples
 from sketchlearn.experiments.microgpt import Experiment
 from sketchlearn.planning.stability import StabilityProfile, stability_profile
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit
 from sketchlearn.sketching.make import sketch
 from sketchlearn.taylor import taylor_coefficients
 from sketchlearn.truth.retrain import retrain

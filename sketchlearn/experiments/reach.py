@@ -19,7 +19,7 @@ from jaxtyping import Bool
 
 from sketchlearn.experiments import zoo
 from sketchlearn.planning.stability import stability_profile
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit
 from sketchlearn.taylor.coefficients import taylor_coefficients
 from sketchlearn.truth.retrain import retrain
 

@@ -22,12 +22,13 @@ from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
 from sketchlearn.deletions.directions import directions
 from sketchlearn.errors import check_count, check_degree
-from sketchlearn.execution.blocks import LARGEST_BLOCK, SMALLEST_SHARE, blocks
-from sketchlearn.execution.directional import check_jets, check_moved, jets_along
+from sketchlearn.execution.blocks import LARGEST_BLOCK, SMALLEST_SHARE, blocks, compiled_size
+from sketchlearn.execution.directional import check_jets, check_moved, deleting, jets_program
 from sketchlearn.execution.memory import affordable_block
 from sketchlearn.execution.progress import track
+from sketchlearn.execution.runs import batched_program
 from sketchlearn.runtime import jax_compat as compat
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit
 from sketchlearn.runtime.seeds import subseed
 from sketchlearn.runtime.workers import num_workers, side_by_side
 from sketchlearn.sketching.jets import JetsInMemory
@@ -109,7 +110,7 @@ def split(block: int, num_directions: int) -> tuple[int, int, int]:
     together = min(block, num_directions)
     width = num_workers(together, SMALLEST_SHARE)
     parts = list(blocks(num_directions, math.ceil(together / width)))
-    return width, parts[0][1] - parts[0][0], len(parts)
+    return width, compiled_size(parts[0][1] - parts[0][0]), len(parts)
 
 
 def multiplications(degree: int) -> int:
@@ -147,10 +148,10 @@ def run_pilot(
     check_smooth_query(query, check_train(train, weights))
     check_emptying(train, space)
     deletions = jnp.asarray(z, weights.dtype)
-    again = jit(jax.vmap(lambda row: train(weights - space.embed(row))))
-    with_none = jnp.concatenate([jnp.zeros_like(deletions[:1]), deletions])
-    retrained = jax.block_until_ready(again(with_none))
-    training_seconds = _seconds(lambda: again(with_none)) / len(with_none)
+    again = batched_program(train)
+    rows_of_weights = jnp.concatenate([weights[None], weights - space.embed(deletions)])
+    retrained = jax.block_until_ready(again(rows_of_weights))
+    training_seconds = _seconds(lambda: again(rows_of_weights)) / len(rows_of_weights)
     check_parameters(jax.tree.map(lambda p: p[0], retrained))
     retrained = jax.tree.map(lambda p: p[1:], retrained)
     check_parameters(retrained, "training without a typical deletion")
@@ -199,13 +200,12 @@ def _run_degree(
     chunks = np.split(np.resize(np.arange(count), size * math.ceil(count / size)), math.ceil(count / size))
 
     begun = time.perf_counter()
-    program = jit(lambda re, im: jets_along(train, space, weights, algebra, re, im))
-    compiled = program.lower(*(part[chunks[0]] for part in rows)).compile()
+    compiled = jets_program(train, degree).compiled(weights, *deleting(space, *(part[chunks[0]] for part in rows)))
     compile_seconds = time.perf_counter() - begun
 
     outputs = []
     for chunk in chunks:
-        args = tuple(part[chunk] for part in rows)
+        args = weights, *deleting(space, *(part[chunk] for part in rows))
         begun = time.perf_counter()
         outputs.append(jax.block_until_ready(compiled(*args)))
         alone = time.perf_counter() - begun
@@ -277,7 +277,7 @@ def rough_estimate(
     check_train(train, weights)
     rows = jnp.broadcast_to(weights, (8, *weights.shape))
     begun = time.perf_counter()
-    plain = jit(jax.vmap(train)).lower(rows).compile()
+    plain = batched_program(train).compiled(rows)
     compile_seconds = time.perf_counter() - begun
     parameters = plain(rows)
     width = num_workers(m * SMALLEST_SHARE if circles else min(m, 4 * SMALLEST_SHARE), SMALLEST_SHARE)

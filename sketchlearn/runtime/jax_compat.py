@@ -7,11 +7,10 @@ counted its operands. The rest of the package sees neither.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,16 +18,9 @@ import jax.monitoring
 import numpy as np
 from jax.extend.core import Literal
 
-from sketchlearn.runtime.precision import full_precision, jit
+from sketchlearn.runtime.precision import full_precision
 
 FUSIONS = "--xla_cpu_experimental_ynn_fusion_type"
-# Less optimisation: XLA's CPU compiler takes a fifth of the time, and what it makes half as long again. The second
-# option of the first pair is gone from JAX 0.12.
-QUICK_OPTIONS: tuple[dict[str, str | bool], ...] = (
-    {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": False},
-    {"xla_backend_optimization_level": "0"},
-)
-QUICK_FLOPS = 2e10  # a second or two on one core: below, compiling is what takes the time
 RIGHT_FUSIONS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
 
 
@@ -212,15 +204,8 @@ def compile_spans(spans: list[tuple[float, float]]) -> Callable[[], None]:
     return lambda: jax.monitoring.unregister_event_duration_listener(heard)
 
 
-def compiled_for(calls: float, f: Callable, *args: Any) -> Callable:
-    """``f`` compiled for ``args``: quickly, if that many calls will take less time than compiling well."""
-    lowered = jit(f).lower(*args)
-    if jax.default_backend() == "cpu":
-        cost = lowered.cost_analysis()
-        if cost and calls * cost.get("flops", math.inf) < QUICK_FLOPS:
-            for options in QUICK_OPTIONS:
-                try:
-                    return lowered.compile(compiler_options=options)
-                except jax.errors.JaxRuntimeError:  # an option that this version does not know, or a real fault
-                    continue
-    return lowered.compile()
+def trace_settings() -> Hashable:
+    """All of JAX's settings that change what a trace gives: the precision of products, the width of numbers, ..."""
+    from jax._src.config import trace_context
+
+    return trace_context()

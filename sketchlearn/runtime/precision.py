@@ -69,33 +69,8 @@ def matmul_precision() -> str:
         return str(setting)
 
 
-class jit:
-    """``jax.jit`` of a function, which is traced and compiled in full precision.
-
-    Args:
-        f: as for ``jax.jit``; the same function is traced and compiled once for each setting of the precision.
-
-    Example:
-        >>> float(jit(jnp.dot)(jnp.ones(2), jnp.ones(2)))
-        2.0
-    """
-
-    def __init__(self, f: Callable):
-        self._program = jax.jit(f)
-
-    def __call__(self, *args: Any) -> Any:
-        """The function's value."""
-        with full_precision():
-            return self._program(*args)
-
-    def lower(self, *args: Any) -> Any:
-        """The program for these arguments, to be compiled."""
-        with full_precision():
-            return self._program.lower(*args)
-
-
 def shapes_of(f: Callable, *args: Any) -> Any:
-    """``jax.eval_shape``, with a trace that :class:`jit` goes on with."""
+    """``jax.eval_shape``, with a trace that a compiled program goes on with."""
     with full_precision():
         return jax.eval_shape(f, *args)
 

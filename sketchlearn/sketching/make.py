@@ -18,10 +18,10 @@ from sketchlearn.deletions.centre import centre_of, full_weights
 from sketchlearn.deletions.directions import check_design
 from sketchlearn.errors import check_count, check_degree, check_seed
 from sketchlearn.execution.blocks import cut, in_blocks, parts_of
-from sketchlearn.execution.directional import check_jets, check_moved, jets_along
+from sketchlearn.execution.directional import check_jets, check_moved, deleting, jets_program
 from sketchlearn.execution.memory import affordable_block, check_memory
 from sketchlearn.execution.meshes import check_mesh, spread
-from sketchlearn.runtime.precision import jit
+from sketchlearn.execution.runs import plain_program
 from sketchlearn.sketching.base import Common, JetSink
 from sketchlearn.sketching.jets import MemorySink
 from sketchlearn.sketching.query_jets import pusher, query_jets
@@ -60,7 +60,8 @@ def sketch(
     sphere of C^q, G the space's embedding and z_0 the centre, 0 if not given.
 
     Args:
-        train: weights (n,) -> parameters; a pure JAX function, any pytree of floating arrays.
+        train: weights (n,) -> parameters; a pure JAX function, any pytree of floating arrays. As with ``jax.jit``, the
+            same function object is traced and compiled once in a process: it must not read data that change.
         space: which deletions can be asked for, for instance ``Examples(n)``.
         degree: k, the highest order kept.
         num_directions: m; the error of a prediction falls like ``1/sqrt(m)``.
@@ -177,16 +178,19 @@ def _fill(
     sink: JetSink, request: SketchRequest, batch_size: int, width: int | None, mesh: Mesh | None, progress: bool
 ) -> Any:
     """Run the blocks that the sink lacks; returns the parameters at the centre, None if it lacked none."""
-    program: Callable = functools.partial(
-        jets_along, request.train, request.space, request.base, series(request.degree)
-    )
-    draw: Callable = request.draw
+    program, base = jets_program(request.train, request.degree), request.base
+
+    def draw(start: int, size: int) -> tuple[jax.Array, ...]:
+        return base, *deleting(request.space, *request.draw(start, size))
+
     if mesh is not None:
-        program, draw = spread(mesh, program, draw)
+        program, run = spread(mesh, functools.partial(program, base), lambda *at: draw(*at)[1:])
+    else:
+        run = draw
     count = request.count
     run_blocks = in_blocks(
         program,
-        draw,
+        run,
         count,
         batch_size,
         "sketching",
@@ -213,8 +217,8 @@ def _fill(
 def _common(request: SketchRequest, at_centre: Any, batch_size: int, progress: bool) -> Common:
     """The parameters with nothing deleted and at the centre, and what each coordinate does by itself."""
     train, weights, space = request.train, request.weights, request.space
-    centred = at_centre if at_centre is not None else jit(train)(request.base)
-    plain = centred if request.centre is None else jit(train)(weights)
+    centred = at_centre if at_centre is not None else plain_program(train)(request.base)
+    plain = centred if request.centre is None else plain_program(train)(weights)
     check_parameters(plain, why=lambda: explanation(train, weights))
     if not request.additive:
         return plain, centred, None

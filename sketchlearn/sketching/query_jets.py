@@ -13,8 +13,8 @@ from sketchlearn.execution.blocks import LARGEST_BLOCK, blocks
 from sketchlearn.prediction.known import QueryJets, SingleCoordinates
 from sketchlearn.prediction.quadratic import Quadratic
 from sketchlearn.runtime.arrays import check_finite
-from sketchlearn.runtime.jax_compat import compiled_for
 from sketchlearn.runtime.precision import matmul_precision
+from sketchlearn.runtime.programs import jit, once
 from sketchlearn.sketching.base import JetSource
 from sketchlearn.taylor.algebra import wide
 from sketchlearn.taylor.transform import push_forward
@@ -35,7 +35,7 @@ class InParts:
     It is compiled for the first part. Shorter ones are filled up, longer ones compiled for again.
     """
 
-    def __init__(self, f: Callable, total: int):
+    def __init__(self, f: jit, total: int):
         self.f, self.total = f, total
         self.run: Callable | None = None
         self.rows = 0
@@ -44,10 +44,24 @@ class InParts:
         """``f(part, *fixed)``, without what was filled up."""
         count = len(jax.tree.leaves(part)[0])
         if self.run is None or count > self.rows:
-            self.run, self.rows = compiled_for(self.total / count, self.f, part, *fixed), count
+            self.run, self.rows = self.f.compiled(part, *fixed, calls=self.total / count), count
         elif count < self.rows:
             part = jax.tree.map(lambda c: np.resize(np.asarray(c), (self.rows, *c.shape[1:])), part)
         return np.asarray(self.run(part, *fixed))[:count]
+
+
+@once
+def push_program(query: Callable) -> jit:
+    """Jets (M, k, ...) and the parameters at which they are -> the query's coefficients (M, k+1, ...)."""
+    return jit(jax.vmap(lambda jets, value: push_forward(query, jets, value=value), (0, None)))
+
+
+@once
+def query_program(query: Callable, axes: int) -> jit:
+    """The query of parameters with so many leading axes."""
+    for _ in range(axes):
+        query = jax.vmap(query)
+    return jit(query)
 
 
 def pusher(query: Callable, total: int) -> Callable[[Any, Any], np.ndarray]:
@@ -55,7 +69,7 @@ def pusher(query: Callable, total: int) -> Callable[[Any, Any], np.ndarray]:
 
     For ``total`` jets in all, a part at a time.
     """
-    run = InParts(jax.vmap(lambda jets, value: push_forward(query, jets, value=value), (0, None)), total)
+    run = InParts(push_program(query), total)
 
     def pushed(part: Any, value: Any) -> np.ndarray:
         c = run(part, value)
@@ -84,12 +98,12 @@ def query_jets(
         c: (m, k+1, Q), its coefficients, the value first.
         singles: the parameters with one coordinate moved at a time.
     """
-    baseline = np.asarray(compiled_for(1, query, parameters)(parameters))
+    baseline = np.asarray(query_program(query, 0).compiled(parameters, calls=1)(parameters))
     baseline = baseline.astype(wide(baseline.dtype))  # as its coefficients are
     of_query = None
     if singles is not None:
         q = len(singles.positions)
-        ends_of = InParts(jax.vmap(jax.vmap(query)), q)
+        ends_of = InParts(query_program(query, 2), q)
         at_ends = np.concatenate([ends_of(part) for part in slices(singles.ends)])
         own = push(query, at_centre, slices(singles.coefficients), q)
         ends = at_ends.reshape(*singles.positions.shape, -1).astype(float) - own[0, 0]

@@ -11,9 +11,9 @@ import numpy as np
 
 from sketchlearn.deletions.base import Space
 from sketchlearn.execution.blocks import collect, in_blocks
-from sketchlearn.execution.directional import check_jets, jets_along
+from sketchlearn.execution.directional import check_jets, deleting, jets_program
+from sketchlearn.execution.runs import batched_program
 from sketchlearn.prediction.known import SingleCoordinates
-from sketchlearn.taylor.algebra import series
 from sketchlearn.training.program import check_parameters
 
 
@@ -28,16 +28,15 @@ def run_single_coordinates(
 ) -> SingleCoordinates:
     """Move every coordinate by itself: once as a series at the centre ``weights``, once to each of its ends."""
     q, dtype = space.dim, weights.dtype
-    algebra = series(degree, complex=False)
 
     def basis(start: int, size: int) -> jax.Array:
         return jax.nn.one_hot(start + jnp.arange(size), q, dtype=dtype)
 
     series_blocks = in_blocks(
-        lambda z: jets_along(train, space, weights, algebra, z)[1], lambda *at: (basis(*at),), q, batch_size,
+        jets_program(train, degree, False), lambda *at: (weights, *deleting(space, basis(*at))), q, batch_size,
         "each by itself, as a series", "coordinate", progress,
     )  # fmt: skip
-    coefficients = collect(series_blocks, q, check_jets)
+    coefficients = collect(((start, stop, jets) for start, stop, (_, jets) in series_blocks), q, check_jets)
     positions = np.stack([1 - centre, -centre], 1) if centre.any() else 1 - centre[:, None]
     ends = []
     for e in range(positions.shape[1]):
@@ -48,7 +47,7 @@ def run_single_coordinates(
             return (weights - space.embed(at * distance),)
 
         trained = in_blocks(
-            jax.vmap(train), moved, q, batch_size, "each by itself, retrained", "coordinate", progress
+            batched_program(train), moved, q, batch_size, "each by itself, retrained", "coordinate", progress
         )  # fmt: skip
         ends.append(collect(trained, q, lambda block, start: check_parameters(block, "training without a coordinate")))
     return SingleCoordinates(jax.tree.map(lambda *leaves: np.stack(leaves, 1), *ends), coefficients, positions)

@@ -12,7 +12,8 @@ import numpy as np
 from sketchlearn.errors import check_degree
 from sketchlearn.runtime import jax_compat as compat
 from sketchlearn.runtime.arrays import check_finite
-from sketchlearn.runtime.precision import in_full_precision, jit
+from sketchlearn.runtime.precision import in_full_precision
+from sketchlearn.runtime.programs import jit
 from sketchlearn.taylor.algebra import Algebra, Jet, Series, series, stack_coefficients, unstack_coefficients, wide
 from sketchlearn.taylor.interpreter import Context
 

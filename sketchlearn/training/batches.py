@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from sketchlearn.errors import check_count, check_seed
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit
 from sketchlearn.runtime.seeds import stream
 
 PADDING = -1  # an empty place in a batch

@@ -17,7 +17,8 @@ from jaxtyping import PyTree
 
 from sketchlearn.errors import check_count, check_seed
 from sketchlearn.runtime.arrays import check_dtype, is_tracer
-from sketchlearn.runtime.precision import converted, floating, in_full_precision, jit, wider, widest
+from sketchlearn.runtime.precision import converted, floating, in_full_precision, wider, widest
+from sketchlearn.runtime.programs import jit
 from sketchlearn.runtime.seeds import jax_key
 from sketchlearn.taylor.algebra import narrow, wide
 from sketchlearn.training.batches import PADDING, check_batches, check_empty_places, count_examples, filled

@@ -17,9 +17,11 @@ from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
 from sketchlearn.deletions.examples import Examples
 from sketchlearn.errors import check_count
+from sketchlearn.execution.runs import plain_program
 from sketchlearn.prediction.result import Prediction
 from sketchlearn.runtime.paths import as_path
-from sketchlearn.runtime.precision import jit, matmul_precision
+from sketchlearn.runtime.precision import matmul_precision
+from sketchlearn.runtime.programs import jit
 from sketchlearn.sketching.store.fingerprint import fingerprint
 from sketchlearn.sketching.store.format import Store
 from sketchlearn.training.program import check_query, check_train, num_examples_of
@@ -97,7 +99,7 @@ class RetrainBank:
             remedy = "Delete this file; its runs are computed again."
             # a damaged manifest is written again: each file's checksum still covers what made it
             self._store = Store(path, self._description, what="bank of retrainings", remedy=remedy, repair=True)
-        plain = jax.device_get(jit(train)(ones))
+        plain = jax.device_get(plain_program(train)(ones))
         check_finite_runs(jax.tree.map(lambda leaf: np.asarray(leaf)[None], plain), train, np.asarray(ones)[None])
         self.plain = jax.tree.map(np.asarray, plain)
         if self._store is not None:

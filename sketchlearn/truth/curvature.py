@@ -19,13 +19,15 @@ from sketchlearn.deletions.base import Space
 from sketchlearn.errors import check_count, check_seed
 from sketchlearn.execution.memory import free_memory
 from sketchlearn.execution.progress import track
+from sketchlearn.execution.runs import plain_program
 from sketchlearn.prediction.base import Estimate
 from sketchlearn.prediction.known import Exact
 from sketchlearn.prediction.quadratic import Quadratic, quadratic_of
 from sketchlearn.prediction.result import Prediction, assemble
 from sketchlearn.prediction.truncation import truncation_of_quadratic
 from sketchlearn.runtime import jax_compat as compat
-from sketchlearn.runtime.precision import jit, matmul_precision
+from sketchlearn.runtime.precision import matmul_precision
+from sketchlearn.runtime.programs import jit, once
 from sketchlearn.runtime.seeds import stream
 from sketchlearn.runtime.workers import num_workers, side_by_side
 from sketchlearn.sketching.blind_spots import emptying_unknown, unknown
@@ -34,7 +36,7 @@ from sketchlearn.sketching.store.fingerprint import fingerprint
 from sketchlearn.sketching.store.format import Store
 from sketchlearn.training.emptied_batches import check_emptying
 from sketchlearn.training.program import weighted_mean_batches
-from sketchlearn.truth.gradient import WeightedQuery
+from sketchlearn.truth.gradient import WeightedQuery, weighted_outputs
 from sketchlearn.truth.lanczos import lanczos
 
 USUAL = 32  # products
@@ -245,7 +247,7 @@ def curvature(
     quadratic = quadratic_of(gradient, pairs.values, pairs.vectors, probes, found)
     still = np.logical_not(gradient.any(1)) & np.logical_not(found.any((0, 2)))
     at_centre = value.reshape(asked.shape)
-    plain = np.asarray(jit(lambda w: query(train(w)))(asked.weights), float) if np.any(asked.centre) else at_centre
+    plain = np.asarray(plain_program(train, query)(asked.weights), float) if np.any(asked.centre) else at_centre
     return Curvature(
         space, plain, at_centre, np.asarray(asked.centre, float), quadratic, weighted_mean_batches(train),
         still if still.any() else None,
@@ -317,36 +319,49 @@ class HessianProducts:
 
     def _program(self, vectors: np.ndarray) -> Any:
         """The compiled program of a block; sets its size and the workers."""
-        centre, dtype = self.asked.centre, self.asked.weights.dtype
-        one = (centre, jnp.zeros(self.outputs, dtype), jnp.asarray(vectors[0], dtype))
-        at_once = min(self.batch_size or _affordable(self._product, one), self.outputs)
+        asked, dtype = self.asked, self.asked.weights.dtype
+        one = (asked.base, jnp.zeros(self.outputs, dtype), asked.weights)
+        at_once = min(self.batch_size or _affordable(product_of(asked.train, asked.query), one), self.outputs)
         self.workers = num_workers(at_once, SMALLEST_SHARE)
         # blocks of nearly equal size, a multiple of the workers, so that none is padded much or waits long
         self.size = math.ceil(self.outputs / (self.workers * math.ceil(self.outputs / at_once)))
         many = [jnp.broadcast_to(a, (self.size, *a.shape)) for a in one[1:]]
-        return jit(jax.vmap(self._product, (None, 0, 0))).lower(centre, *many).compile()
-
-    def _product(self, z: jax.Array, output: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Value, gradient and Hessian product of the output that a unit vector (Q,) chooses."""
-
-        def derivative(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-            values, back = jax.vjp(self.asked.outputs, z)
-            chosen = output.astype(values.dtype)
-            return back(chosen)[0], values @ chosen
-
-        gradient, moved, value = jax.jvp(derivative, (z,), (v,), has_aux=True)
-        return value, gradient, moved
+        return products_program(asked.train, asked.query).compiled(asked.base, *many)
 
     def _computed(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         self._compile(vectors)
         which, dtype = np.eye(self.outputs), self.asked.weights.dtype
         rows = np.resize(np.arange(self.outputs), (math.ceil(self.outputs / self.size), self.size))
-        parts = ((self.asked.centre, jnp.asarray(which[r], dtype), jnp.asarray(vectors[r], dtype)) for r in rows)
+        along, base = self.asked.space.embed, self.asked.base
+        parts = ((base, jnp.asarray(which[r], dtype), -along(jnp.asarray(vectors[r], dtype))) for r in rows)
         done = list(side_by_side(self._compiled, parts, self.workers))
-        values, gradients, products = (
-            np.concatenate([np.asarray(part[i], float) for part in done])[: self.outputs] for i in range(3)
-        )
-        return values, gradients, products
+        values, gradients, products = (np.concatenate([part[i] for part in done])[: self.outputs] for i in range(3))
+        return values.astype(float), self.asked.on_coordinates(gradients), self.asked.on_coordinates(products)
+
+
+@once
+def products_program(train: Callable, query: Callable) -> jit:
+    """:func:`product_of` for several outputs and vectors at once."""
+    return jit(jax.vmap(product_of(train, query), (None, 0, 0)))
+
+
+def product_of(train: Callable, query: Callable) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+    """Value, gradient and Hessian product by the weights, at given weights (n,).
+
+    Of the output that a unit vector (Q,) chooses, with a vector (n,).
+    """
+    outputs = weighted_outputs(train, query)
+
+    def product(weights: jax.Array, output: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def derivative(w: jax.Array) -> tuple[jax.Array, jax.Array]:
+            values, back = jax.vjp(outputs, w)
+            chosen = output.astype(values.dtype)
+            return back(chosen)[0], values @ chosen
+
+        gradient, moved, value = jax.jvp(derivative, (weights,), (v,), has_aux=True)
+        return value, gradient, moved
+
+    return product
 
 
 def _affordable(product: Callable, arguments: tuple) -> int:

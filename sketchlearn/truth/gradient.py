@@ -15,7 +15,7 @@ from jaxtyping import Float
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import centre_of, full_weights
 from sketchlearn.errors import FlatQuery, FlatTraining
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit, once
 from sketchlearn.taylor.dependence import dependence
 from sketchlearn.taylor.flatness import unmoved, why_flat_training
 from sketchlearn.training.emptied_batches import check_emptying
@@ -70,15 +70,29 @@ def gradient_or_why_not(
     """The gradient of :func:`gradient`, and what is to be said of outputs for which it is exactly zero."""
     asked = WeightedQuery.of(train, query, space, centre, dtype)
 
-    def rows(z: jax.Array) -> jax.Array:
-        values, back = jax.vjp(asked.outputs, z)
-        # one output after the other: all at once would keep the memory of a pass for each
-        return jax.lax.map(lambda v: back(v)[0], jnp.eye(values.size, dtype=values.dtype))
-
-    derivative = np.asarray(jit(rows)(asked.centre), float)
+    derivative = asked.on_coordinates(slopes_program(train, query)(asked.base))
     asked.check_finite("gradient", derivative)
     text = asked.about_zeros(np.logical_not(derivative.any(1)))
     return derivative.T.reshape(space.dim, *asked.shape), text
+
+
+def weighted_outputs(train: Callable, query: Callable) -> Callable[[jax.Array], jax.Array]:
+    """Weights (n,) -> the query's outputs (Q,), as reverse mode should go back through it."""
+    program = for_reverse_mode(train)
+    return lambda weights: jnp.ravel(query(program(weights)))
+
+
+@once
+def slopes_program(train: Callable, query: Callable) -> jit:
+    """Weights (n,) -> the derivatives (Q, n) of the query's outputs with respect to them, by reverse mode."""
+    outputs = weighted_outputs(train, query)
+
+    def rows(weights: jax.Array) -> jax.Array:
+        values, back = jax.vjp(outputs, weights)
+        # one output after the other: all at once would keep the memory of a pass for each
+        return jax.lax.map(lambda v: back(v)[0], jnp.eye(values.size, dtype=values.dtype))
+
+    return jit(rows)
 
 
 class WeightedQuery(NamedTuple):
@@ -112,9 +126,19 @@ class WeightedQuery(NamedTuple):
         z = jnp.asarray(np.zeros(space.dim) if start is None else start, weights.dtype)
         return cls(train, query, space, weights, z, parameters, shape)
 
+    @property
+    def base(self) -> jax.Array:
+        """The weights (n,) at the centre."""
+        return self.weights - self.space.embed(self.centre)
+
     def outputs(self, z: jax.Array) -> jax.Array:
         """The query's outputs at coordinates z (q,), flattened to (Q,)."""
-        return jnp.ravel(self.query(for_reverse_mode(self.train)(self.weights - self.space.embed(z))))
+        return weighted_outputs(self.train, self.query)(self.weights - self.space.embed(z))
+
+    def on_coordinates(self, derivatives: Any) -> np.ndarray:
+        """Derivatives (B, n) by the weights as derivatives (B, q) by the coordinates: ``-Gᵀ``; float64."""
+        _, back = jax.vjp(self.space.embed, self.centre)
+        return np.asarray(jax.vmap(lambda row: back(-row)[0])(derivatives), float)
 
     def check_finite(self, what: str, derivative: np.ndarray) -> None:
         """Refuse a derivative that is not finite, and say where training stopped being so."""

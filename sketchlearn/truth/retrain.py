@@ -13,8 +13,8 @@ from jaxtyping import PyTree
 
 from sketchlearn.errors import check_count
 from sketchlearn.execution.progress import track
+from sketchlearn.execution.runs import batched_program, plain_program
 from sketchlearn.runtime.arrays import check_dtype
-from sketchlearn.runtime.precision import jit
 from sketchlearn.runtime.workers import num_workers, side_by_side
 from sketchlearn.training.nonfinite import explanation
 from sketchlearn.training.program import check_query, check_train
@@ -75,13 +75,12 @@ def retrained_blocks(
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """Yield (rows, what training gives for them); the rows of ones first, then block after block."""
 
-    def one(w: Any) -> Any:
-        return train(w) if query is None else query(train(w))
-
     ones = np.ones_like(stack[0])
     plain = (stack == ones).all(1)
     if plain.any():
-        kept = jax.tree.map(lambda leaf: np.asarray(leaf)[None], jax.device_get(jit(one)(jnp.asarray(ones))))
+        kept = jax.tree.map(
+            lambda leaf: np.asarray(leaf)[None], jax.device_get(plain_program(train, query)(jnp.asarray(ones)))
+        )
         check_finite_runs(kept, train, ones[None])
         yield np.flatnonzero(plain), kept
     rest = np.flatnonzero(~plain)
@@ -95,7 +94,7 @@ def retrained_blocks(
             yield (jnp.asarray(stack[padded[start : start + batch_size]]),)
 
     # always of one size: a row's last digits may depend on the size of its block, so not on how many are asked for
-    compiled = jit(jax.vmap(one)).lower(jnp.asarray(stack[padded[:batch_size]])).compile()
+    compiled = batched_program(train, query).compiled(jnp.asarray(stack[padded[:batch_size]]))
     done = side_by_side(compiled, arguments(), num_workers(batch_size * min(len(starts), 2), batch_size))
     for start, block in track(
         zip(starts, done, strict=True), "retraining", "run", scale=batch_size, total=len(rest), show=show

@@ -241,8 +241,8 @@ def test_time_is_that_of_the_sketches_own_blocks(monkeypatch):
     cost = Cost(2, 10.0, 0.5, 0.75, 2, 100, 16, 1.0, 1, 1)
     monkeypatch.setattr(workers, "os", type("os", (), {"sched_getaffinity": staticmethod(lambda _: {0, 1})}))
     assert cost.seconds(40) == 10 + 0.75 * 40  # too few for two workers
-    assert cost.seconds(140) == 10 + 0.5 * 4 * 47  # three blocks of at most 50, in two rounds of two
-    assert cost.seconds(200) == 10 + 0.5 * 200
+    assert cost.seconds(140) == 10 + 0.5 * 4 * 48  # three blocks of 47, compiled for 48, in two rounds of two
+    assert cost.seconds(200) == 10 + 0.5 * 4 * 52  # four of 50
 
 
 def test_the_pilot_runs_directions_that_the_sketch_of_the_same_key_does_not():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sketchlearn as sl
-from sketchlearn.runtime import jax_compat as compat
+from sketchlearn.runtime import programs
 from sketchlearn.sketching import query_jets
 
 BEGIN = "import jax, jax.numpy as jnp\n"
@@ -125,7 +125,9 @@ def test_a_query_is_compiled_quickly_and_has_the_same_coefficients(monkeypatch):
     options = compiled_with(monkeypatch)
     with jax.enable_x64(True):
         quick = query_jets.push(query, value, [jets], 8)
-        assert options == [compat.QUICK_OPTIONS[0]] or options[:2] == list(compat.QUICK_OPTIONS)  # the latter: JAX 0.12
+        assert options == [programs.QUICK_OPTIONS[0]] or options[:2] == list(
+            programs.QUICK_OPTIONS
+        )  # the latter: JAX 0.12
         well = jax.jit(jax.vmap(lambda j: sl.taylor.push_forward(query, j, value=value)))(jets)
         halves = [{n: j[part] for n, j in jets.items()} for part in (slice(0, 5), slice(5, 8))]
         in_parts = query_jets.push(query, value, halves, 8)
@@ -134,11 +136,180 @@ def test_a_query_is_compiled_quickly_and_has_the_same_coefficients(monkeypatch):
     np.testing.assert_allclose(in_parts, quick, rtol=1e-12, atol=1e-14)
 
 
+def test_what_was_compiled_quickly_is_compiled_well_when_it_is_to_run_long(monkeypatch):
+    options, square, one = compiled_with(monkeypatch), programs.jit(lambda a: a @ a), jnp.ones((20, 20))
+    for calls in (1, 1, 1e9, 1):
+        assert square.compiled(one, calls=calls)(one)[0, 0] == 20
+    assert len([o for o in options if o is None]) == 1
+    assert options[-1] is None
+
+
 def test_what_runs_long_is_compiled_well_and_unknown_options_are_left_out(monkeypatch):
     options = compiled_with(monkeypatch)
-    monkeypatch.setattr(compat, "QUICK_FLOPS", 1e3)
-    assert compat.compiled_for(1, lambda a: a @ a, jnp.ones((20, 20)))(jnp.ones((20, 20)))[0, 0] == 20
+    monkeypatch.setattr(programs, "QUICK_FLOPS", 1e3)
+    assert programs.jit(lambda a: a @ a).compiled(jnp.ones((20, 20)), calls=1)(jnp.ones((20, 20)))[0, 0] == 20
     assert options == [None]
-    monkeypatch.setattr(compat, "QUICK_OPTIONS", ({"xla_no_such_option": "1"},))
-    assert compat.compiled_for(1, lambda a: a @ a, jnp.ones((2, 2)))(jnp.ones((2, 2)))[0, 0] == 2
+    monkeypatch.setattr(programs, "QUICK_OPTIONS", ({"xla_no_such_option": "1"},))
+    assert programs.jit(lambda a: a @ a).compiled(jnp.ones((2, 2)), calls=1)(jnp.ones((2, 2)))[0, 0] == 2
     assert options[1:] == [{"xla_no_such_option": "1"}, None]
+
+
+# --- once in a process ----------------------------------------------------------------------
+
+
+class Counted:
+    """How many programs XLA compiles."""
+
+    def __enter__(self):
+        self.count = 0
+        jax.monitoring.register_event_duration_secs_listener(self.heard)
+        return self
+
+    def heard(self, event, seconds, **_):
+        self.count += event == "/jax/core/compile/backend_compile_duration"
+
+    def __exit__(self, *_):
+        jax.monitoring.unregister_event_duration_listener(self.heard)
+
+
+class Learner:
+    """A training program that is a method, which is another object every time that it is read."""
+
+    def __init__(self, seed=0):
+        self.x = jnp.asarray(np.random.default_rng(seed).normal(size=(90, 3)), jnp.float32)
+
+    def train(self, weights):
+        def step(theta, i):
+            return theta - 0.1 * jnp.mean(weights * jnp.tanh(self.x @ theta)) * jnp.cos(theta), None
+
+        return jax.lax.scan(step, jnp.ones(3), jnp.arange(4))[0]
+
+
+def squared(parameters):
+    return jnp.sum(parameters**2)
+
+
+def asked(learner, space, seed=0, directions=70, degree=2):
+    made = sl.sketch(learner.train, space, degree, directions, seed, progress=False)
+    return made.predict(squared, [0, 1]).change
+
+
+QUESTIONS = {
+    "the same sketch": lambda of, n: asked(of, sl.Examples(n)),
+    "another seed": lambda of, n: asked(of, sl.Examples(n), seed=3),
+    "a few more directions": lambda of, n: asked(of, sl.Examples(n), directions=72),
+    "retraining other weights": lambda of, n: sl.retrain(of.train, np.eye(n)[:50], squared),
+    "retraining one": lambda of, n: sl.retrain(of.train, np.ones(n), squared),
+    "a gradient": lambda of, n: sl.gradient(of.train, squared, sl.Examples(n)),
+    "a curvature": lambda of, n: sl.curvature(of.train, squared, sl.Examples(n), products=3, progress=False).gradient,
+    "a bank": lambda of, n: sl.RetrainBank(None, of.train, {}, sl.Examples(n)).values(squared, [[0], [1, 2]]),
+    "an additive sketch": lambda of, n: (
+        sl.sketch(of.train, sl.Examples(n), 2, 33, additive=True, progress=False).single_coordinates.ends
+    ),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_second_time_nothing_is_compiled(question):
+    learner, n = Learner(), 90
+    asked(learner, sl.Examples(n))
+    first = QUESTIONS[question](learner, n)
+    with Counted() as compiled:
+        again = QUESTIONS[question](learner, n)
+    assert compiled.count == 0
+    np.testing.assert_array_equal(again, first)
+
+
+def test_another_seed_and_a_few_more_directions_are_run_by_what_the_first_sketch_compiled():
+    learner, space = Learner(1), sl.Examples(90)
+    asked(learner, space)
+    with Counted() as compiled:
+        asked(learner, space, seed=1)
+        asked(learner, space, directions=72)
+    assert compiled.count == 0
+
+
+def test_a_sketch_of_groups_is_run_by_what_that_of_examples_compiled():
+    learner = Learner(2)
+    asked(learner, sl.Examples(90))
+    space = sl.Groups(np.arange(90) % 5)
+    asked(Learner(3), space)  # what draws directions of five coordinates
+    with Counted() as compiled:
+        sl.sketch(learner.train, space, 2, 70, progress=False)
+    assert compiled.count == 0
+
+
+def test_a_sketch_is_run_by_what_its_plan_compiled():
+    learner, space = Learner(4), sl.Examples(90)
+    sl.plan(learner.train, space, squared, num_directions=70, degree=2, progress=False)
+    asked(Learner(5), space)  # what draws the directions, and what other programs have in common
+    with Counted() as compiled:
+        sl.sketch(learner.train, space, 2, 70, progress=False)
+    assert compiled.count == 0
+
+
+def test_another_program_degree_or_precision_is_compiled_for_itself():
+    learner, space = Learner(6), sl.Examples(90)
+    first = asked(learner, space)
+    with Counted() as compiled:
+        assert asked(Learner(7), space) != first
+        assert compiled.count > 0
+    with Counted() as compiled:
+        asked(learner, space, degree=3)
+        assert compiled.count > 0
+    with Counted() as compiled, jax.enable_x64(True):
+        assert abs(asked(learner, space) - first) < 1e-3 * abs(first)  # float64 in place of float32
+        assert compiled.count > 0
+
+
+def test_no_more_programs_are_kept_than_are_said(monkeypatch):
+    monkeypatch.setattr(programs, "LAST", 3)
+    made = []
+
+    @programs.once
+    def numbered(part):
+        made.append(part)
+        return object()
+
+    first = numbered(0)
+    assert numbered(0) is first
+    for part in (1, 2, 3):
+        numbered(part)
+    assert numbered(0) is not first
+    assert made == [0, 1, 2, 3, 0]
+
+
+def test_parts_are_told_apart_by_what_they_are():
+    @programs.once
+    def pair(*parts):
+        return object()
+
+    learner, other, values = Learner(), Learner(), np.ones(3)
+    assert pair(learner.train) is pair(learner.train)
+    assert pair(learner.train) is not pair(other.train)
+    assert pair(1) is not pair(True)
+    assert pair(1) is not pair(1.0)
+    assert pair(values) is pair(values)  # the same object, though it has no hash
+    assert pair(values) is not pair(np.ones(3))
+
+
+ASKED = """
+import jax, sketchlearn as sl
+heard = []
+jax.monitoring.register_event_listener(lambda event, **_: heard.append(event))
+train = lambda w: (w * jax.numpy.arange(4.0)).sum() ** 2
+space, query = sl.Examples(4), lambda p: p**2
+made = sl.sketch(train, space, 2, 4, progress=False)
+sl.retrain(train, [[1.0, 0, 1, 1]], query), sl.gradient(train, query, space)
+sl.curvature(train, query, space, 2, progress=False)
+print(made.predict(query, [0]).change, heard.count("/jax/compilation_cache/cache_misses"))
+"""
+
+
+def test_jax_s_cache_on_disk_keeps_every_program_for_the_next_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # else quick ones are not worth a file
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    (first, missed), (again, none) = (in_a_new_process(ASKED)[0].split() for _ in range(2))
+    assert int(missed) > 5
+    assert (again, none) == (first, "0")

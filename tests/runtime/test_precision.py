@@ -18,7 +18,8 @@ import sketchlearn as sl
 from sketchlearn import reference
 from sketchlearn.cli import doctor, main
 from sketchlearn.runtime import precision
-from sketchlearn.runtime.precision import full_precision, in_full_precision, jit, matmul_precision
+from sketchlearn.runtime.precision import full_precision, in_full_precision, matmul_precision
+from sketchlearn.runtime.programs import jit
 
 PACKAGE = Path(sl.__file__).parent
 HIGHEST, HIGH, DEFAULT = ((p, p) for p in (lax.Precision.HIGHEST, lax.Precision.HIGH, lax.Precision.DEFAULT))
@@ -220,7 +221,7 @@ def test_the_program_for_a_gpu_has_full_precision_in_every_product():
 
 
 def test_nothing_is_compiled_but_through_the_packages_own_jit():
-    allowed = {"precision.py", "jax_compat.py"}
+    allowed = {"programs.py", "jax_compat.py"}
     allowed |= {"directions.py"}  # draws: no products
     allowed |= {"doctor.py"}  # the doctor measures JAX's default, too
     found = set()

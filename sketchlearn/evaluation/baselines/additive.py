@@ -11,7 +11,7 @@ from jaxtyping import Float
 from sketchlearn.errors import check_count
 from sketchlearn.evaluation.baselines.base import Baseline
 from sketchlearn.execution.memory import free_memory
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit
 from sketchlearn.truth.bank import RetrainBank
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, PyTree
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
 from sketchlearn.prediction.result import Prediction
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit
 from sketchlearn.training.objective import Problem
 from sketchlearn.training.program import check_query, check_smooth_query
 

@@ -14,7 +14,7 @@ from sketchlearn.deletions.base import Space
 from sketchlearn.errors import check_degree
 from sketchlearn.evaluation.baselines.base import Baseline
 from sketchlearn.evaluation.baselines.influence import check_problem, dense_hessian, solve_without
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit
 from sketchlearn.taylor import taylor_coefficients
 from sketchlearn.training.objective import Problem
 

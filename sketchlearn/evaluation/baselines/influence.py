@@ -15,7 +15,7 @@ from jaxtyping import Float
 from sketchlearn.deletions.base import Space
 from sketchlearn.errors import check_count
 from sketchlearn.evaluation.baselines.base import Baseline, along_losses, query_gradients
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit
 from sketchlearn.training.objective import Problem
 
 LARGEST_DENSE = 5000  # parameters: a matrix of 200 MB in float64

@@ -16,7 +16,8 @@ from sketchlearn.deletions.centre import full_weights
 from sketchlearn.deletions.examples import Examples
 from sketchlearn.errors import FlatTraining
 from sketchlearn.evaluation.baselines.base import Baseline
-from sketchlearn.runtime.precision import jit
+from sketchlearn.execution.runs import plain_program
+from sketchlearn.runtime.programs import jit
 from sketchlearn.taylor.dependence import dependence
 from sketchlearn.taylor.flatness import flat_training
 from sketchlearn.training.emptied_batches import check_emptying
@@ -52,7 +53,7 @@ class Metagradient(Baseline):
         check_train(train, self.weights)
         check_emptying(train, space)
         self.train = train
-        super().__init__(space, jit(train)(self.weights))
+        super().__init__(space, plain_program(train)(self.weights))
 
     def gradient(self, query: Callable) -> np.ndarray:
         """(n, Q), what deleting each example does at first order to every output of the query."""
@@ -91,7 +92,7 @@ class ForwardFirstOrder(Baseline):
         check_train(train, self.weights)
         check_emptying(train, space)
         self.train = train
-        super().__init__(space, jit(train)(self.weights))
+        super().__init__(space, plain_program(train)(self.weights))
         self._along = jit(lambda x: jax.jvp(train, (self.weights,), (-x,))[1])
         self._tangents: dict[bytes, Any] = {}
 

@@ -13,7 +13,8 @@ from sketchlearn.deletions.base import Space
 from sketchlearn.errors import check_count, check_seed
 from sketchlearn.evaluation.baselines.base import Baseline, query_gradients
 from sketchlearn.evaluation.baselines.influence import check_problem
-from sketchlearn.runtime.precision import full_precision, jit
+from sketchlearn.runtime.precision import full_precision
+from sketchlearn.runtime.programs import jit
 from sketchlearn.runtime.seeds import jax_key
 from sketchlearn.training.objective import Problem
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from sketchlearn.errors import check_count, check_seed
 from sketchlearn.evaluation.baselines.base import Baseline
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit
 from sketchlearn.runtime.seeds import stream
 from sketchlearn.truth.bank import RetrainBank
 

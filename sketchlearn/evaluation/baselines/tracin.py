@@ -13,7 +13,7 @@ from jaxtyping import Float
 from sketchlearn.deletions.base import Space
 from sketchlearn.evaluation.baselines.base import Baseline, along_losses, query_gradients
 from sketchlearn.evaluation.baselines.influence import check_problem
-from sketchlearn.runtime.precision import jit
+from sketchlearn.runtime.programs import jit
 from sketchlearn.training.objective import Checkpoint, Problem
 
 

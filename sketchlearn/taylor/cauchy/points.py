@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sketchlearn.runtime.precision import jit, matmul_precision
+from sketchlearn.runtime.precision import matmul_precision
+from sketchlearn.runtime.programs import jit
 from sketchlearn.runtime.workers import num_workers, side_by_side
 from sketchlearn.taylor.algebra import Jet, Point, wide
 from sketchlearn.taylor.cauchy.circle import Circle, error_levels
