@@ -23,6 +23,7 @@ from sketchlearn.runtime.seeds import jax_key
 from sketchlearn.taylor.algebra import narrow, wide
 from sketchlearn.training.batches import PADDING, check_batches, check_empty_places, count_examples, filled
 from sketchlearn.training.checkpointing import checkpointed_scan
+from sketchlearn.training.flattening import flattened
 from sketchlearn.training.networks import network, optional_arguments, same_structure
 from sketchlearn.training.nonfinite import Failure, first_failure, vanishing
 from sketchlearn.training.optimizer_step import updated
@@ -55,7 +56,8 @@ class Recipe:
             outputs``, or None for a loss of the parameters themselves.
         optimizer: any Optax transformation (those that want the loss beside its gradient are given it:
             line searches, ``optax.contrib.sam``, Sophia). Keep epsilons inside roots:
-            ``optax.adam(lr, eps=0.0, eps_root=1e-8)``.
+            ``optax.adam(lr, eps=0.0, eps_root=1e-8)``. One that treats all numbers alike is run over all parameters
+            as one vector, for a smaller program with the same results.
         loss: ``loss(model, examples) -> (B,)``, the loss of each example in a batch, not their mean. It may also
             have arguments called ``key``, one random key a step (for augmentation), ``weights``, (B,), those of the
             batch, and ``present``, (B,), false at its empty places. A Linen model is called as ``module.apply`` is,
@@ -114,7 +116,6 @@ class Recipe:
         if not callable(loss):
             raise TypeError(f"loss must be a function (model, examples) -> losses, got {type(loss).__name__}.")
         dtype = None if dtype is None else check_dtype(dtype)
-        self.optimizer = optax.with_extra_args_support(optimizer)
         self.loss, self.reduction, self.averaging = loss, reduction, averaging
         self.examples = converted(jax.tree.map(jnp.asarray, examples), dtype)
         self.num_examples = count_examples(self.examples)
@@ -126,6 +127,7 @@ class Recipe:
         ones = present.astype(jnp.result_type(float) if dtype is None else dtype)
         made = network(model, initial, self._key, lambda m: self._losses(m, first, self._key, ones, loss, present))
         self.parameters, self._state = converted((made.parameters, made.state), dtype)
+        self.optimizer = flattened(optax.with_extra_args_support(optimizer), self.parameters)
         self._bind = made.bind
         self.dtype = wide(widest(self.parameters))  # of the weights
         self._start = self._settled(self._first_carry())

@@ -28,7 +28,15 @@ def linear(ctx: Context, eqn: Any, *inputs: Any, **params: Any) -> list[Any]:
     held = [primal(x) for x in inputs]
     changed = eqn.replace(params={**eqn.params, **params}) if params else eqn
 
+    known: dict[tuple[int, ...], tuple] = {}  # an equation with many outputs (split) is bound once for all of them
+
     def fn(*components: Any) -> tuple:
+        key = tuple(map(id, components))
+        if key not in known:
+            known[key] = components, compute(*components)
+        return known[key][1]
+
+    def compute(*components: Any) -> tuple:
         args = list(held)
         for i, c in zip(moving, components, strict=True):
             args[i] = c
