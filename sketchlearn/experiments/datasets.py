@@ -1,9 +1,11 @@
-"""The names: the bundled list, a file of the user's, or the paper's list downloaded on request."""
+"""Names (the bundled list, a file, or the paper's list downloaded on request), and source code that everybody has."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import sysconfig
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -72,3 +74,41 @@ def download_paper_names() -> Path:
             f"the paper's list of names could not be downloaded from {PAPER_URL} ({type(error).__name__}: {error}). "
             "Offline? Use the bundled list (names=None), or save that file elsewhere and give its path."
         ) from error
+
+
+PACKAGES = ("asyncio", "email", "importlib", "multiprocessing", "unittest", "xml")
+HELD_OUT = 8  # every eighth file
+
+
+def standard_library(packages: Sequence[str] = PACKAGES) -> dict[str, tuple[bytes, bytes]]:
+    """The source of packages of Python's standard library, which comes with every Python.
+
+    Other versions of Python have other source, so what is trained on it is not the same to the digit everywhere.
+
+    Args:
+        packages: their names. Their tests are left out.
+
+    Returns:
+        For each package the text of its files one after the other: those to train on, and every eighth, held out.
+
+    Raises:
+        ValueError: this Python has no source of a package, or of one file only.
+
+    Example:
+        >>> kept, held_out = standard_library(["json"])["json"]
+        >>> b"def loads(" in kept + held_out, len(kept) > len(held_out)
+        (True, True)
+    """
+    folder, found = Path(sysconfig.get_paths()["stdlib"]), {}
+    for package in packages:
+        files = sorted(f for f in (folder / package).rglob("*.py") if not {"test", "tests"} & set(f.parts))
+        texts = [text for text in (file.read_bytes() for file in files) if text.strip()]
+        if len(texts) < 2:
+            raise ValueError(
+                f"this Python has no package {package!r} of several files in {str(folder)!r}: expected folders of its "
+                f"standard library, for instance {', '.join(PACKAGES)}."
+            )
+        out = range(1, len(texts), HELD_OUT)
+        kept = b"".join(text for i, text in enumerate(texts) if i not in out)
+        found[package] = kept, b"".join(texts[i] for i in out)
+    return found
