@@ -92,13 +92,17 @@ def standard_library(packages: Sequence[str] = PACKAGES) -> dict[str, tuple[byte
         For each package the text of its files one after the other: those to train on, and every eighth, held out.
 
     Raises:
-        ValueError: this Python has no source of a package, or of one file only.
+        ValueError: these are no names, or not each once; this Python has no source of a package, or of one file only.
 
     Example:
         >>> kept, held_out = standard_library(["json"])["json"]
         >>> b"def loads(" in kept + held_out, len(kept) > len(held_out)
         (True, True)
     """
+    if isinstance(packages, str) or not packages or len(set(packages)) < len(packages):
+        raise ValueError(f"packages must be names of folders, each once and at least one, got {packages!r}.")
+    if not all(isinstance(package, str) and package.isidentifier() for package in packages):
+        raise ValueError(f"packages must be names like 'json', no paths, got {packages!r}.")
     folder, found = Path(sysconfig.get_paths()["stdlib"]), {}
     for package in packages:
         files = sorted(f for f in (folder / package).rglob("*.py") if not {"test", "tests"} & set(f.parts))

@@ -444,11 +444,11 @@ def source_code_model(
     if check_count("width", width, 4) % 4:
         raise ValueError(f"width must be a multiple of 4, the number of heads, got {width}.")
     sizes = [check_count("length", length, 2), check_count("layers", layers), check_count("held_out", held_out)]
-    each, rest = divmod(check_count("num_examples", num_examples), len(packages))
-    rng = np.random.default_rng(seed)
+    sources, rng = standard_library(packages), np.random.default_rng(seed)
+    each, rest = divmod(check_count("num_examples", num_examples), len(sources))
     kept: list[np.ndarray] = []
     aside: list[np.ndarray] = []
-    for i, (package, texts) in enumerate(standard_library(packages).items()):
+    for i, (package, texts) in enumerate(sources.items()):
         for wanted, text, into in zip((each + (i < rest), sizes[2]), texts, (kept, aside), strict=True):
             there = len(text) // (length + 1)
             if there < wanted:

@@ -242,21 +242,21 @@ def test_the_nearest_combination_leaves_what_is_orthogonal_to_all_columns():
     rng = np.random.default_rng(0)
     space, x = sl.LinearMap(rng.normal(size=(9, 4))), rng.normal(size=(5, 9))
     z, rest = space.nearest(x)
-    # float64, numbers of size one
+    # float64, numbers of size one; a solve amplifies rounding by the condition of the matrix, below ten
     np.testing.assert_allclose(z, np.linalg.lstsq(space.matrix, x.T, rcond=None)[0].T, atol=1e-13)
-    np.testing.assert_allclose(z @ space.matrix.T + rest, x, atol=1e-14)
-    np.testing.assert_allclose(rest @ space.matrix, 0, atol=1e-13)
+    np.testing.assert_allclose(z @ space.matrix.T + rest, x, atol=1e-14)  # a few additions
+    np.testing.assert_allclose(rest @ space.matrix, 0, atol=1e-13)  # nine products, after the solve
     one, left = space.nearest(x[2])
     # a product with one column is added up in another order
     np.testing.assert_allclose(one, z[2], atol=1e-14)
-    np.testing.assert_allclose(left, rest[2], atol=1e-14)
+    np.testing.assert_allclose(left, rest[2], atol=1e-14)  # likewise
 
 
 def test_nothing_is_left_of_what_the_columns_span():
     space = sl.LinearMap([[1.0, 0], [1, 1], [0, 1]])
     z, rest = space.nearest([[0, 1], [1, 2]])
     np.testing.assert_allclose(z, np.eye(2), atol=1e-15)  # rounding
-    np.testing.assert_allclose(rest, 0, atol=1e-15)
+    np.testing.assert_allclose(rest, 0, atol=1e-15)  # rounding
 
 
 @pytest.mark.parametrize(

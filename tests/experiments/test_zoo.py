@@ -167,6 +167,9 @@ def test_the_program_of_series_does_not_grow_with_the_number_of_layers():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"packages": "json"}, "each once and at least one, got 'json'"),
+        ({"packages": ()}, "at least one"), ({"packages": ("json", "json")}, "each once"),
+        ({"packages": ("..",)}, "no paths"),
         ({"packages": ("no_such_package",)}, "this Python has no package 'no_such_package'"),
         ({"packages": ("json", "email"), "length": 20_000}, "json has 1 texts|json has 0 texts|fewer examples"),
         ({"width": 6}, "width must be a multiple of 4"), ({"epsilon": 0.0}, "epsilon must be positive"),

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from sketchlearn.errors import check_count
+from sketchlearn.errors import check_count, check_positive
 from sketchlearn.evaluation.baselines.base import Baseline
 from sketchlearn.execution.memory import free_memory
 from sketchlearn.runtime.programs import jit
@@ -49,8 +49,8 @@ class CoordinateSums(Baseline):
     def __init__(self, bank: RetrainBank, order: int = 1, fraction: float = 1.0):
         if check_count("order", order) > 2:
             raise ValueError(f"order must be 1 (each coordinate) or 2 (pairs as well), got {order}.")
-        if not 0 < fraction <= 1:
-            raise ValueError(f"fraction must be above 0 and at most 1, the whole coordinate, got {fraction!r}.")
+        if check_positive("fraction", fraction) > 1:
+            raise ValueError(f"fraction must be at most 1, the whole coordinate, got {fraction!r}.")
         super().__init__(bank.space, bank.plain)
         self.bank, self.order, self.fraction, q = bank, order, float(fraction), bank.space.dim
         self._pairs = np.array(np.triu_indices(q, 1) if order == 2 else np.zeros((2, 0), int))
