@@ -7,19 +7,13 @@ import json
 import sys
 from pathlib import Path
 
+from rounding import shortened
+
 from sketchlearn.experiments import many_examples
 
 DIGITS = 6
 TARGET = Path(__file__).parents[1] / "sketchlearn" / "experiments" / "data" / "many_examples.json"
 
 
-def shortened(value):
-    if isinstance(value, dict):
-        return {key: shortened(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [shortened(v) for v in value]
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-
-
 found = many_examples.many(sys.argv[1])
-TARGET.write_text(json.dumps(shortened(found), indent=1) + "\n", encoding="utf-8")
+TARGET.write_text(json.dumps(shortened(found, DIGITS), indent=1) + "\n", encoding="utf-8")

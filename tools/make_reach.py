@@ -6,23 +6,17 @@ About an hour on two cores. What is measured is kept at once, so an interrupted 
 import json
 from pathlib import Path
 
+from rounding import shortened
+
 from sketchlearn.experiments import reach
 
 TARGET = Path(__file__).parents[1] / "sketchlearn" / "experiments" / "data" / "reach.json"
 
 
-def shortened(value):
-    if isinstance(value, dict):
-        return {key: shortened(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [shortened(v) for v in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
 known = json.loads(TARGET.read_text(encoding="utf-8")) if TARGET.exists() else []
 for settings in reach.SETTINGS:
     if settings not in [record["settings"] for record in known]:
-        known.append(shortened(reach.reach(settings)))
+        known.append(shortened(reach.reach(settings), 6))
         known.sort(key=lambda record: reach.SETTINGS.index(record["settings"]))
         TARGET.write_text("[\n" + ",\n".join(map(json.dumps, known)) + "\n]\n", encoding="utf-8")
         print(settings, reach.relative_errors(known[-1]).round(2), flush=True)
