@@ -77,7 +77,9 @@ def in_blocks(
     parts = [part for part in every if part[0] not in skip]
     if not parts:
         return
-    compiled = program.compiled(*draw(0, size))  # before the workers, which would each compile it
+    # before the workers, which would each compile it; and for all blocks, those that are there already with them, so
+    # that what goes on has the last digits of what was begun
+    compiled = program.compiled(*draw(0, size), calls=len(every))
     abreast = num_workers(batch_size, SMALLEST_SHARE) if abreast is None else abreast
     done = zip(parts, side_by_side(compiled, (draw(start, size) for start, _ in parts), abreast), strict=True)
     for (start, stop), out in track(done, title, unit, scale=own, total=sum(b - a for a, b in parts), show=progress):

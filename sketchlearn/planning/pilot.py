@@ -194,13 +194,15 @@ def _run_degree(
     """The cost of one degree, the parameters, and the jets along all rows of (real, imaginary) parts."""
     algebra, count = series(degree), len(rows[0])
     block = affordable_block(train, weights, algebra)
-    width, own, _ = split(block, num_directions)
+    width, own, count_of_blocks = split(block, num_directions)
     cheap = training_seconds * multiplications(degree) * own < CHEAP
     size = own if cheap else min(count, own)  # a larger block than the rows need is filled by repeating them
     chunks = np.split(np.resize(np.arange(count), size * math.ceil(count / size)), math.ceil(count / size))
 
     begun = time.perf_counter()
-    compiled = jets_program(train, degree).compiled(weights, *deleting(space, *(part[chunks[0]] for part in rows)))
+    compiled = jets_program(train, degree).compiled(
+        weights, *deleting(space, *(part[chunks[0]] for part in rows)), calls=count_of_blocks
+    )
     compile_seconds = time.perf_counter() - begun
 
     outputs = []

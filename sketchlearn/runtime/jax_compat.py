@@ -7,6 +7,7 @@ counted its operands. The rest of the package sees neither.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import warnings
@@ -174,6 +175,37 @@ def peak_bytes(jaxpr: Any) -> int:
         peak = max(peak, alive + max(inner, default=0))
         alive -= sum(size(v) for v in {v for v in eqn.invars if not is_literal(v)} if last_use[v] == i)
     return peak
+
+
+def operations(jaxpr: Any) -> float:
+    """How many numbers a program computes, a product of matrices counted by its multiplications and additions.
+
+    A loop counts as often as it runs; one that decides for itself when to stop counts as infinitely many.
+    """
+    total = 0.0
+    for eqn in jaxpr.eqns:
+        inner = [operations(split_consts(j)[0]) for p in eqn.params.values() for j in _jaxprs(p)]
+        name = eqn.primitive.name
+        if name == "while":
+            return math.inf
+        if name == "cond":
+            total += max(inner, default=0.0)
+        elif inner and not name.startswith(("reduce", "scatter", "sort")):  # those hold what combines two numbers
+            total += eqn.params.get("length", 1) * sum(inner) if name == "scan" else sum(inner)
+        else:
+            total += _own_operations(eqn)
+    return total
+
+
+def _own_operations(eqn: Any) -> float:
+    out = float(sum(math.prod(v.aval.shape) for v in eqn.outvars if hasattr(v.aval, "shape")))
+    if eqn.primitive.name == "dot_general":
+        (contracted, _), _ = eqn.params["dimension_numbers"]
+        return 2 * out * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
+    if eqn.primitive.name == "conv_general_dilated":
+        kernel, layout = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"].rhs_spec
+        return 2 * out * math.prod(kernel) / kernel[layout[0]]
+    return out
 
 
 def _jaxprs(param: Any) -> list[Any]:

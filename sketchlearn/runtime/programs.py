@@ -14,24 +14,26 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from types import MethodType
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 
-from sketchlearn.runtime.jax_compat import trace_settings
+from sketchlearn.runtime.jax_compat import all_equations, operations, trace_settings
 from sketchlearn.runtime.precision import full_precision
 
 F = TypeVar("F", bound=Callable)
 LAST = 64  # programs that are kept: their training data are kept with them
 
-# Less optimisation: XLA's CPU compiler takes a fifth of the time, and what it makes half as long again. The second
-# option of the first pair is gone from JAX 0.12.
+# Less optimisation: XLA's CPU compiler takes a quarter of the time, and what it makes two to three times as long to run.
+# The second option of the first pair is gone from JAX 0.12.
 QUICK_OPTIONS: tuple[dict[str, str | bool], ...] = (
     {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": False},
     {"xla_backend_optimization_level": "0"},
 )
-QUICK_FLOPS = 2e10  # a second or two on one core: below, compiling is what takes the time
+# Compiling well costs 1.2 ms more for an equation and saves 0.1 ns for a number computed, so it pays from some ten
+# million numbers an equation on: half of what was measured on two language models, for it is no loss to compile well.
+WELL_FROM = 6e6
 
 
 class jit:
@@ -64,32 +66,44 @@ class jit:
 
         Args:
             args: arrays, or their shapes.
-            calls: how often it will be run. If that takes less time than compiling well, it is compiled quickly.
+            calls: how often it will be run. On a CPU it is compiled quickly if it computes so little that compiling
+                well would take longer than it saves.
         """
         with full_precision():
             key = trace_settings(), jax.tree.structure(args), tuple(map(_kind, jax.tree.leaves(args)))
-            kept = self._kept.get(key)
-            if kept is None or calls * kept.flops_if_quick >= QUICK_FLOPS:
-                kept = self._kept[key] = _compile(self._program.lower(*args), calls)
-            return kept.run
+            if key not in self._kept:
+                self._kept[key] = _Compiled(self._program.trace(*args))
+            return self._kept[key].run(calls)
 
 
-class _Compiled(NamedTuple):
-    run: Callable
-    flops_if_quick: float  # of one call, if it was compiled quickly; else 0
+class _Compiled:
+    """A traced program, and what it was compiled to: well, quickly, or both.
+
+    Which of them is run depends on nothing but the program and ``calls``, so that its last digits do not, either.
+    """
+
+    def __init__(self, traced: Any):
+        self.traced = traced
+        self.well_from = math.inf  # calls
+        if jax.default_backend() == "cpu":
+            program = traced.jaxpr.jaxpr
+            self.well_from = WELL_FROM * sum(1 for _ in all_equations(program)) / max(operations(program), 1)
+        self.runs: dict[bool, Callable] = {}
+
+    def run(self, calls: float) -> Callable:
+        quickly = calls < self.well_from < math.inf
+        if quickly not in self.runs:
+            self.runs[quickly] = _compile(self.traced.lower(), quickly)
+        return self.runs[quickly]
 
 
-def _compile(lowered: Any, calls: float) -> _Compiled:
-    flops = math.inf
-    if calls < math.inf and jax.default_backend() == "cpu":
-        flops = (lowered.cost_analysis() or {}).get("flops", math.inf)
-    if calls * flops < QUICK_FLOPS:
-        for options in QUICK_OPTIONS:
-            try:
-                return _Compiled(lowered.compile(compiler_options=options), flops)
-            except jax.errors.JaxRuntimeError:  # an option that this version does not know, or a real fault
-                continue
-    return _Compiled(lowered.compile(), 0.0)
+def _compile(lowered: Any, quickly: bool) -> Callable:
+    for options in QUICK_OPTIONS if quickly else ():
+        try:
+            return lowered.compile(compiler_options=options)
+        except jax.errors.JaxRuntimeError:  # an option that this version does not know, or a real fault
+            continue
+    return lowered.compile()
 
 
 def _kind(leaf: Any) -> Hashable:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sketchlearn as sl
-from sketchlearn.runtime import programs
+from sketchlearn.runtime import jax_compat, programs
 from sketchlearn.sketching import query_jets
 
 BEGIN = "import jax, jax.numpy as jnp\n"
@@ -136,22 +136,43 @@ def test_a_query_is_compiled_quickly_and_has_the_same_coefficients(monkeypatch):
     np.testing.assert_allclose(in_parts, quick, rtol=1e-12, atol=1e-14)
 
 
-def test_what_was_compiled_quickly_is_compiled_well_when_it_is_to_run_long(monkeypatch):
+def test_a_program_is_compiled_quickly_for_a_few_runs_and_well_for_many_whatever_was_asked_before(monkeypatch):
     options, square, one = compiled_with(monkeypatch), programs.jit(lambda a: a @ a), jnp.ones((20, 20))
-    for calls in (1, 1, 1e9, 1):
-        assert square.compiled(one, calls=calls)(one)[0, 0] == 20
+    runs = [square.compiled(one, calls=calls) for calls in (1, 1e9, 1, 1e9)]
+    assert [run(one)[0, 0] for run in runs] == [20] * 4
+    assert runs[0] is runs[2] is not runs[1] is runs[3]
     assert len([o for o in options if o is None]) == 1
-    assert options[-1] is None
+    assert square.compiled(one) is runs[1]
 
 
 def test_what_runs_long_is_compiled_well_and_unknown_options_are_left_out(monkeypatch):
     options = compiled_with(monkeypatch)
-    monkeypatch.setattr(programs, "QUICK_FLOPS", 1e3)
+    monkeypatch.setattr(programs, "WELL_FROM", 1e3)
     assert programs.jit(lambda a: a @ a).compiled(jnp.ones((20, 20)), calls=1)(jnp.ones((20, 20)))[0, 0] == 20
     assert options == [None]
     monkeypatch.setattr(programs, "QUICK_OPTIONS", ({"xla_no_such_option": "1"},))
     assert programs.jit(lambda a: a @ a).compiled(jnp.ones((2, 2)), calls=1)(jnp.ones((2, 2)))[0, 0] == 2
     assert options[1:] == [{"xla_no_such_option": "1"}, None]
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+    """XLA's own count takes the body of a loop once: a long training would seem short."""
+
+    def one(a):
+        return jnp.tanh(a @ a)
+
+    def count(f):
+        return jax_compat.operations(jax.make_jaxpr(f)(jnp.ones((5, 5))).jaxpr)
+
+    assert count(one) == 2 * 5**3 + 5**2
+    assert count(jax.jit(one)) == count(one)
+    assert count(lambda a: jax.lax.fori_loop(0, 7, lambda i, x: one(x), a)) == 7 * (count(one) + 1)  # and i + 1
+    assert count(lambda a: jax.lax.cond(a[0, 0] > 0, one, lambda x: x, a)) >= count(one)
+    assert count(lambda a: jax.lax.while_loop(lambda x: x[0, 0] < 9, one, a)) == np.inf
+    kernel = jnp.ones((8, 3, 5, 5))
+    images = jnp.ones((2, 3, 16, 16))
+    products = jax.make_jaxpr(lambda x: jax.lax.conv(x, kernel, (1, 1), "SAME"))(images)
+    assert jax_compat.operations(products.jaxpr) == 2 * (2 * 8 * 16 * 16) * (3 * 5 * 5)
 
 
 # --- once in a process ----------------------------------------------------------------------
