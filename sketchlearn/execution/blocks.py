@@ -14,6 +14,7 @@ from sketchlearn.runtime.programs import jit
 from sketchlearn.runtime.workers import num_workers, side_by_side
 
 LARGEST_BLOCK = 128  # larger blocks were not faster on a CPU
+LARGEST_ON_ACCELERATOR = 1024  # one program at a time, whose operations should be large; what a crash loses, too
 SMALLEST_SHARE = 32  # below, each operation is too small to be fast
 
 
@@ -29,6 +30,11 @@ def parts_of(count: int, batch_size: int, width: int | None = None) -> list[tupl
     return list(blocks(count, math.ceil(batch_size / (width or num_workers(batch_size, SMALLEST_SHARE)))))
 
 
+def largest_block() -> int:
+    """The most rows that are run at once here."""
+    return LARGEST_BLOCK if jax.default_backend() == "cpu" else LARGEST_ON_ACCELERATOR
+
+
 def compiled_size(size: int) -> int:
     """Rows of the program that runs blocks of a size: a multiple of four for large ones.
 
@@ -40,6 +46,18 @@ def compiled_size(size: int) -> int:
         [1, 21, 36, 64, 64, 64]
     """
     return size if size <= SMALLEST_SHARE else math.ceil(size / 4) * 4
+
+
+def compiled_block(
+    program: jit, draw: Callable, count: int, batch_size: int, width: int | None = None
+) -> tuple[Callable, int, list[tuple[int, int]]]:
+    """The program compiled for the blocks of a long axis, its rows, and the blocks.
+
+    It does not depend on which blocks are left to run, so that what goes on has the last digits of what was begun.
+    """
+    parts = parts_of(count, batch_size, width)
+    size = compiled_size(parts[0][1] - parts[0][0])  # of every block, so that one program serves all
+    return program.compiled(*draw(0, size), calls=len(parts)), size, parts
 
 
 def in_blocks(
@@ -73,13 +91,10 @@ def in_blocks(
     """
     every = parts_of(count, batch_size, width)
     own = every[0][1] - every[0][0]
-    size = compiled_size(own)  # of every block, so that one program serves all
     parts = [part for part in every if part[0] not in skip]
     if not parts:
         return
-    # before the workers, which would each compile it; and for all blocks, those that are there already with them, so
-    # that what goes on has the last digits of what was begun
-    compiled = program.compiled(*draw(0, size), calls=len(every))
+    compiled, size, _ = compiled_block(program, draw, count, batch_size, width)  # before the workers, who all would
     abreast = num_workers(batch_size, SMALLEST_SHARE) if abreast is None else abreast
     done = zip(parts, side_by_side(compiled, (draw(start, size) for start, _ in parts), abreast), strict=True)
     for (start, stop), out in track(done, title, unit, scale=own, total=sum(b - a for a, b in parts), show=progress):

@@ -9,16 +9,63 @@ import jax
 import numpy as np
 import psutil
 
-from sketchlearn.execution.blocks import LARGEST_BLOCK
+from sketchlearn.execution.blocks import largest_block
 from sketchlearn.runtime import jax_compat as compat
-from sketchlearn.taylor.algebra import Algebra
+
+ATTEMPTS = 4  # the need of n directions is close to a line in n, so the second already fits
 
 
-def affordable_block(train: Callable, weights: Any, algebra: Algebra) -> int:
-    """How many directions fit into half of the free memory, by estimate."""
-    program = compat.trace(train, weights)
-    each = 2 * algebra.degree * compat.peak_bytes(program.jaxpr)
-    return int(np.clip(free_memory() / 2 // max(each, 1), 1, LARGEST_BLOCK))
+def estimated_block(train: Callable, weights: Any, degree: int) -> int:
+    """How many directions fit into half of the free memory, by an estimate before anything is compiled."""
+    each = 2 * degree * compat.peak_bytes(compat.trace(train, weights).jaxpr)
+    return int(np.clip(free_memory() / 2 // max(each, 1), 1, largest_block()))
+
+
+def better_block(tried: int, needed: float, most: int) -> int:
+    """How many directions to run at once, if ``tried`` of them need so many bytes: ``tried`` itself where that is well.
+
+    As many as fit into half of the free memory, at most ``most``. A program that is compiled is kept if twice as many
+    would not fit: compiling again would cost more than it brings.
+    """
+    budget = free_memory() / 2
+    fitting = int(np.clip(0.9 * tried * budget / max(needed, 1), 1, most))  # what does not grow with them has a tenth
+    return fitting if needed > budget or fitting >= 2 * tried else tried
+
+
+def fitting_block(needed: Callable[[int], float], first: int, most: int) -> int:
+    """How many directions to run at once, by what the compiler says: ``needed(n)`` compiles for n, and says its bytes.
+
+    Args:
+        needed: bytes that n directions at once need.
+        first: how many to try first.
+        most: how many there are.
+    """
+    tried = min(first, most)
+    for _ in range(ATTEMPTS):
+        better = better_block(tried, needed(tried), most)
+        if better == tried:
+            break
+        tried = better
+    return tried
+
+
+def check_block(needed: float, size: int, degree: int) -> None:
+    """Refuse to run what will not fit, with what to change."""
+    free = free_memory()
+    if needed <= free:
+        return
+    fitting = int(size * free / needed)
+    change = (
+        f"pass a smaller batch_size (about {fitting})"
+        if fitting
+        else "put jax.checkpoint around the layers of the model (in a lax.scan), take smaller batches, a lower degree "
+        "or float32, or a device with more memory"
+    )
+    what = f"1 direction of degree {degree} needs" if size == 1 else f"{size} directions of degree {degree} need"
+    raise MemoryError(
+        f"{what} {needed / 1e9:.3g} GB of memory at once, by the compiler's account, and {free / 1e9:.3g} GB are free: "
+        f"{change}."
+    )
 
 
 def check_memory(expected: int) -> None:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sketchlearn.runtime.programs import jit
+from sketchlearn.runtime.programs import jit, once
 
 Program = Callable[..., Any]
 
@@ -27,23 +27,34 @@ def check_mesh(mesh: Any, store: Any) -> None:
         )
 
 
-def spread(mesh: Mesh, program: Program, draw: Program) -> tuple[jit, Program]:
-    """A program ``(rows..) -> (shared, rows)`` and what draws its rows, each device taking an equal share of them.
-
-    The number of rows is rounded up to a multiple of the devices. The result is gathered on all of them, so that
-    every process can read it.
-    """
+@once
+def _spread(mesh: Mesh, program: jit, arrays: int) -> jit:
+    """The program over the devices of a mesh: its first array is on all of them, of the others each has its rows."""
     rows, everywhere = PartitionSpec(mesh.axis_names), PartitionSpec()
-
-    def placed(start: int, size: int) -> tuple[jax.Array, ...]:
-        arrays = [np.asarray(a) for a in draw(start, -(-size // mesh.size) * mesh.size)]
-        sharding = NamedSharding(mesh, rows)
-        return tuple(jax.make_array_from_callback(a.shape, sharding, a.__getitem__) for a in arrays)
 
     def shared_out(*arrays: jax.Array) -> Any:
         shared, own = program(*arrays)
         return shared, jax.tree.map(lambda c: jax.lax.all_gather(c, mesh.axis_names, tiled=True), own)
 
     # what each device returns is the same on all, which the types of shard_map cannot see
-    gathered = jax.shard_map(shared_out, mesh=mesh, in_specs=rows, out_specs=everywhere, check_vma=False)
-    return jit(gathered), placed
+    specs = (everywhere, *[rows] * arrays)
+    return jit(jax.shard_map(shared_out, mesh=mesh, in_specs=specs, out_specs=everywhere, check_vma=False))
+
+
+def spread(mesh: Mesh, program: jit, draw: Program) -> tuple[jit, Program]:
+    """A program ``(shared, rows..) -> (shared, rows)`` and what draws its arrays, each device with an equal share.
+
+    The number of rows is rounded up to a multiple of the devices. The result is gathered on all of them, so that
+    every process can read it.
+    """
+
+    def placed(start: int, size: int) -> tuple[jax.Array, ...]:
+        shared, *rows = [np.asarray(a) for a in draw(start, -(-size // mesh.size) * mesh.size)]
+
+        def put(array: np.ndarray, *axes: Any) -> jax.Array:
+            sharding = NamedSharding(mesh, PartitionSpec(*axes))
+            return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+
+        return put(shared), *[put(array, mesh.axis_names) for array in rows]
+
+    return _spread(mesh, program, len(jax.eval_shape(lambda: draw(0, 1))) - 1), placed

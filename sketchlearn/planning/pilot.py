@@ -22,9 +22,9 @@ from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import full_weights
 from sketchlearn.deletions.directions import directions
 from sketchlearn.errors import check_count, check_degree
-from sketchlearn.execution.blocks import LARGEST_BLOCK, SMALLEST_SHARE, blocks, compiled_size
+from sketchlearn.execution.blocks import SMALLEST_SHARE, blocks, compiled_size, largest_block
 from sketchlearn.execution.directional import check_jets, check_moved, deleting, jets_program
-from sketchlearn.execution.memory import affordable_block
+from sketchlearn.execution.memory import better_block, estimated_block
 from sketchlearn.execution.progress import track
 from sketchlearn.execution.runs import batched_program
 from sketchlearn.runtime import jax_compat as compat
@@ -33,7 +33,6 @@ from sketchlearn.runtime.seeds import subseed
 from sketchlearn.runtime.workers import num_workers, side_by_side
 from sketchlearn.sketching.jets import JetsInMemory
 from sketchlearn.sketching.sketch import Sketch
-from sketchlearn.taylor.algebra import series
 from sketchlearn.taylor.cauchy.points import CHUNK, POINTS_AT_ONCE
 from sketchlearn.taylor.cauchy.search import MAX_RADII
 from sketchlearn.training.emptied_batches import check_emptying
@@ -54,7 +53,7 @@ class Cost(NamedTuple):
         width: workers side by side.
         block: directions that the sketch would run at once, in all workers.
         timed: directions of the block that was timed, in one worker.
-        working_bytes: of one direction while it runs.
+        working_bytes: of one direction while it runs, its jets with them.
         jet_bytes: of one direction's jets, which are kept.
         parameter_bytes: of the trained parameters.
     """
@@ -79,7 +78,7 @@ class Cost(NamedTuple):
     def peak_bytes(self, num_directions: int) -> float:
         """The largest total size of arrays: all jets, the blocks that run, and the results that wait."""
         width, size, _ = split(self.block, num_directions)
-        running = width * size * self.working_bytes + (width + 1) * size * self.jet_bytes
+        running = width * size * self.working_bytes + size * self.jet_bytes
         return self.parameter_bytes + num_directions * self.jet_bytes + running
 
     def disk_bytes(self, num_directions: int) -> int:
@@ -159,7 +158,7 @@ def run_pilot(
     seed = subseed("pilot directions", seed)
     re, im = directions(seed, jnp.arange(pilot), space.dim, weights.dtype)
     rows = jnp.concatenate([re, deletions]), jnp.concatenate([im, jnp.zeros_like(deletions)])
-    block = jnp.arange(split(LARGEST_BLOCK, num_directions)[1])
+    block = jnp.arange(split(largest_block(), num_directions)[1])
     drawing = _seconds(lambda: directions(seed, block, space.dim, weights.dtype))
     costs = []
     for k in track(range(1, degree + 1), "pilot", "degree", total=degree, show=progress):
@@ -192,8 +191,8 @@ def _run_degree(
     train: Callable, space: Space, weights: Any, degree: int, rows: tuple, num_directions: int, training_seconds: float
 ) -> tuple[Cost, Any, Any]:
     """The cost of one degree, the parameters, and the jets along all rows of (real, imaginary) parts."""
-    algebra, count = series(degree), len(rows[0])
-    block = affordable_block(train, weights, algebra)
+    count = len(rows[0])
+    block = estimated_block(train, weights, degree)
     width, own, count_of_blocks = split(block, num_directions)
     cheap = training_seconds * multiplications(degree) * own < CHEAP
     size = own if cheap else min(count, own)  # a larger block than the rows need is filled by repeating them
@@ -225,6 +224,7 @@ def _run_degree(
     if working is None:  # then as the sketch guesses it
         working = 2 * degree * size * compat.peak_bytes(compat.trace(train, weights).jaxpr)
     parameter_bytes = sum(p.nbytes for p in jax.tree.leaves(parameters))
+    block = better_block(block, working / size * block, largest_block())  # as the sketch decides
     return (
         Cost(
             degree,
@@ -292,7 +292,7 @@ def rough_estimate(
         return Rough(
             fixed + 4 * points * each, fixed + 4 * MAX_RADII * points * each, 2.0 * POINTS_AT_ONCE * width * alive, 0
         )
-    block = affordable_block(train, weights, series(degree))
+    block = estimated_block(train, weights, degree)
     high = multiplications(degree) * (compile_seconds + m * each)
     cost = Cost(degree, 0, 0, 0, width, block, 0, 2.0 * degree * alive, 2 * degree * size, size)
     return Rough(0.3 * high, high, cost.peak_bytes(m), cost.disk_bytes(m))

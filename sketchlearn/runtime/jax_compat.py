@@ -216,10 +216,11 @@ def _jaxprs(param: Any) -> list[Any]:
 
 
 def working_bytes(compiled: Any) -> int | None:
-    """The bytes of arguments and temporaries of a compiled program, where its backend tells."""
+    """The bytes of arguments, temporaries and results of a compiled program, where its backend tells."""
     try:
-        analysis = compiled.memory_analysis()
-        return int(analysis.temp_size_in_bytes + analysis.argument_size_in_bytes)
+        memory = compiled.memory_analysis()
+        own = memory.output_size_in_bytes - memory.alias_size_in_bytes
+        return int(memory.temp_size_in_bytes + memory.argument_size_in_bytes + own)
     except (AttributeError, NotImplementedError, TypeError, jax.errors.JaxRuntimeError):  # not every backend does
         return None
 

@@ -25,8 +25,8 @@ from sketchlearn.runtime.precision import full_precision
 F = TypeVar("F", bound=Callable)
 LAST = 64  # programs that are kept: their training data are kept with them
 
-# Less optimisation: XLA's CPU compiler takes a quarter of the time, and what it makes two to three times as long to run.
-# The second option of the first pair is gone from JAX 0.12.
+# Less optimisation: XLA's CPU compiler takes a quarter of the time, and what it makes takes two to three times as long
+# to run. The second option of the first pair is gone from JAX 0.12.
 QUICK_OPTIONS: tuple[dict[str, str | bool], ...] = (
     {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": False},
     {"xla_backend_optimization_level": "0"},

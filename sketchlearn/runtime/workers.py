@@ -49,9 +49,17 @@ def side_by_side(program: Callable, arguments: Iterable[tuple], width: int) -> I
         [1, 4, 9]
     """
     alone = width > 1 and waits_for_its_own_threads(program)
-    if width <= 1 or alone:
+    if alone or (width <= 1 and jax.default_backend() == "cpu"):
         for args in arguments:
             yield jax.block_until_ready(program(*args)) if alone else program(*args)
+        return
+    if width <= 1:  # an accelerator computes one while the computer reads, checks and writes the one before
+        begun: deque = deque()
+        for args in arguments:
+            begun.append(program(*args))
+            if len(begun) > 1:
+                yield begun.popleft()
+        yield from begun
         return
     wide = jnp.result_type(float) == jnp.float64
 

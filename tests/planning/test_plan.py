@@ -260,7 +260,7 @@ def test_the_pilot_runs_directions_that_the_sketch_of_the_same_key_does_not():
 
 def test_a_pilot_larger_than_the_blocks_that_fit_is_run_in_several(monkeypatch):
     whole = run_pilot(train, sl.Examples(N), query, np.eye(N)[:2], 2, 5, 64, seed=3, progress=False)
-    monkeypatch.setattr("sketchlearn.planning.pilot.affordable_block", lambda *_: 3)
+    monkeypatch.setattr("sketchlearn.planning.pilot.estimated_block", lambda *_: 3)
     parts = run_pilot(train, sl.Examples(N), query, np.eye(N)[:2], 2, 5, 64, seed=3, progress=False)
     assert parts.costs[0].timed == 3
     np.testing.assert_allclose(parts.coefficients, whole.coefficients, rtol=1e-12)

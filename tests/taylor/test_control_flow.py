@@ -485,3 +485,64 @@ def test_a_call_that_returns_truth_values_is_a_constant(method):
     got = sl.taylor_coefficients(lambda x: jnp.where(jnp.signbit(x), x**2, x**3), POINT, REAL, 2, method=method)
     expected = sl.taylor_coefficients(lambda x: x ** np.array([3, 2, 3]), POINT, REAL, 2)
     assert_same_coefficients(got, expected, rtol=CAUCHY)
+
+
+# --- jax.checkpoint: what is not kept in training is not kept in its series ------------------
+
+
+def layers(weights, x, checkpointed, scanned):
+    def layer(x, w):
+        for _ in range(3):
+            x = jnp.tanh(jnp.sin(x @ w))
+        return x
+
+    if checkpointed:
+        layer = jax.checkpoint(layer)
+    if scanned:
+        return jnp.sum(jax.lax.scan(lambda x, w: (layer(x, w), None), x, weights)[0])
+    for w in weights:
+        x = layer(x, w)
+    return jnp.sum(x)
+
+
+def gradient_of_layers(checkpointed, scanned, depth=8, width=32):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(width, width)))
+    weights = jnp.asarray(rng.normal(size=(depth, width, width)) / width)
+
+    def gradient(scale):
+        return jax.grad(lambda w: layers(w * scale, x, checkpointed, scanned))(weights)
+
+    return gradient
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_layers_under_checkpoint_at_degree_three_equal_cauchy(scanned):
+    f = gradient_of_layers(True, scanned, depth=3, width=4)
+    got = sl.taylor_coefficients(f, 1.0, 0.6 - 0.5j, 3)
+    expected = sl.taylor.cauchy_coefficients(f, 1.0, 0.6 - 0.5j, 3)
+    assert_same_coefficients(got, expected.coefficients, rtol=1e-9, errors=expected.errors)  # as above
+
+
+def test_a_scan_of_checkpointed_layers_keeps_no_orders_of_its_activations():
+    def temporary(checkpointed):
+        f = gradient_of_layers(checkpointed, scanned=True)
+        program = jax.jit(lambda d: sl.taylor_coefficients(f, 1.0, d, 2)).lower(1 + 1j).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert temporary(True) < 0.5 * temporary(False)
+
+
+def test_checkpointed_layers_without_a_loop_are_barred_from_being_merged_with_their_first_computation():
+    """A CPU's compiler drops the bars again, from plain training as well; an accelerator's keeps them."""
+
+    def barriers(checkpointed):
+        f = gradient_of_layers(checkpointed, scanned=False, depth=4)
+        return (
+            jax.jit(lambda d: sl.taylor_coefficients(f, 1.0, d, 2))
+            .lower(1 + 1j)
+            .as_text()
+            .count("optimization_barrier")
+        )
+
+    assert barriers(True) - barriers(False) == 4

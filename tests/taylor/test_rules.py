@@ -14,7 +14,7 @@ from support.oracles import TESTED_IN_COLLECTIVES, assert_same_coefficients, by_
 
 import sketchlearn as sl
 from sketchlearn.taylor import registry
-from sketchlearn.taylor.algebra import Series, StackedSeries
+from sketchlearn.taylor.algebra import BundledSeries, Series, StackedSeries
 from sketchlearn.taylor.transform import series_coefficients
 
 pytestmark = pytest.mark.usefixtures("x64", "quick_compilation")
@@ -918,6 +918,18 @@ def test_coefficients_as_separate_arrays_and_stacked_on_one_axis_agree(name, i):
     # the same sums in another order: a few units of rounding
     assert_same_coefficients(jax.tree.map(np.real, separate), real_coefficients(name, i), rtol=1e-12)
     assert not np.imag(by_order(separate)).any()
+
+
+@pytest.mark.parametrize("name", REPRESENTATION_MATTERS.split())
+def test_bundled_coefficients_agree_with_separate_ones(name):
+    """Which is what an accelerator runs."""
+    i = len(CASES[name]) - 1
+    real, is_complex = directions(CASES[name][i].point)
+    # rounding, as below
+    bundled = compiled(name, i, BundledSeries, True)(CASES[name][i].point, is_complex)
+    assert_same_coefficients(bundled, complex_coefficients(name, i), rtol=1e-12)
+    bundled = compiled(name, i, BundledSeries, False)(CASES[name][i].point, real)
+    assert_same_coefficients(bundled, real_coefficients(name, i), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", REPRESENTATION_MATTERS.split())

@@ -12,7 +12,7 @@ import pytest
 from jax import lax
 
 import sketchlearn as sl
-from sketchlearn.taylor.algebra import Series, StackedSeries
+from sketchlearn.taylor.algebra import BundledSeries, Series, StackedSeries
 from sketchlearn.taylor.transform import series_coefficients
 
 pytestmark = pytest.mark.usefixtures("x64", "quick_compilation")
@@ -93,7 +93,7 @@ def compiled(function, representation):
 
 
 @in_each_direction
-@pytest.mark.parametrize("representation", [Series, StackedSeries])
+@pytest.mark.parametrize("representation", [Series, StackedSeries, BundledSeries])
 def test_kinks_that_cancel_in_a_smooth_function_cancel_in_its_series(representation, direction):
     found = compiled(with_kinks, representation)(complex(direction))
     smooth = compiled(without, Series)(complex(direction))
@@ -181,7 +181,7 @@ def test_every_decision_on_a_kink_is_still_counted(f):
     assert set(counts) == {2}
 
 
-@pytest.mark.parametrize("representation", [Series, StackedSeries])
+@pytest.mark.parametrize("representation", [Series, StackedSeries, BundledSeries])
 def test_a_power_of_zero_has_the_orders_that_its_exponent_leaves_finite(representation):
     algebra = representation(DEGREE, complex=False)
 

@@ -44,7 +44,7 @@ class StoreSink:
         self,
         path: str | Path,
         request: SketchRequest,
-        batch_size: int,
+        sizes: Callable[[], int],
         repair: bool = False,
         shard: tuple[int, int] | None = None,
     ):
@@ -56,11 +56,12 @@ class StoreSink:
             except StoreError:
                 if not repair:
                     raise
-                before = {"workers": num_workers(batch_size, SMALLEST_SHARE)}
-            batch_size, self.workers = before.get("batch_size", batch_size), before.get("workers", 1)
+                before = {}
         else:
             check_disk(path, request.expected_bytes())
-            self.workers = num_workers(batch_size, SMALLEST_SHARE)
+            before = {}
+        batch_size = before["batch_size"] if "batch_size" in before else sizes()
+        self.workers = before.get("workers", num_workers(batch_size, SMALLEST_SHARE))
         versions = {name: version(name) for name in ("jax", "flax", "numpy")}
         versions |= {"sketchlearn": version("sketchlearn"), "python": platform.python_version()}
         arguments = arguments_of(request) | {"batch_size": batch_size, "workers": self.workers}

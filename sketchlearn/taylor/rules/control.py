@@ -29,7 +29,19 @@ def _call(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
 
 for _name in ("jit", "composite", "closed_call", "eval_jaxpr"):
     register(_name, "control flow", _call, "walked into")
-register("remat2", "control flow", _call, "jax.checkpoint: walked into, nothing is stored or recomputed")
+
+
+def _checkpoint(ctx: Context, eqn: Any, *inputs: Any) -> list[Any]:
+    """What ``jax.checkpoint`` computes again in a backward pass: of barred inputs, as in JAX's own lowering.
+
+    Without the bar XLA would see that all of it was computed before, and keep every order of it instead.
+    """
+    if eqn.params.get("differentiated") and eqn.params.get("prevent_cse"):
+        inputs = jax.lax.optimization_barrier(tuple(inputs))
+    return _call(ctx, eqn, *inputs)
+
+
+register("remat2", "control flow", _checkpoint, "jax.checkpoint: walked into, computed again where the program does")
 
 
 def _is_jet(x: Any) -> bool:
