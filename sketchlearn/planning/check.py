@@ -43,6 +43,7 @@ TITLES = {
     "rule differs": "Custom derivatives that differ from their functions",
     "16 bits": "Numbers of 16 bits",
     "narrowing cast": "Digits are dropped",
+    "rounded product": "Products that an accelerator rounds",
     "epsilon outside a root": "Epsilons outside roots",
     "unseen examples": "Examples that no step sees",
     "flat operation": "Flat operations",
@@ -76,6 +77,8 @@ FIXES = {
     'retrained model is rounded to 16 bits itself. Otherwise keep them in float32, Recipe(..., dtype="float32")',
     "narrowing cast": "give the layer the dtype of the weights (param_dtype=..., dtype=...), or run all in the narrow "
     "type; what is computed there is no more exact than it",
+    "rounded product": "nothing, if three digits are enough; else leave precision= and jax_default_matmul_precision "
+    "unset, so that all products are computed in full float32 (a CPU always does)",
     "epsilon outside a root": "put it inside, sqrt(x + eps**2), as optax.adam(eps=0.0, eps_root=...) and "
     "optax.rmsprop(eps_in_sqrt=True) do: where x is near zero the series of sqrt(x) has a tiny radius",
     "unseen examples": "deleting them changes nothing; leave them out or add batches",

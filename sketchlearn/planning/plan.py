@@ -18,6 +18,7 @@ from sketchlearn.execution.units import duration
 from sketchlearn.planning.pilot import Cost, Pilot, run_pilot
 from sketchlearn.planning.report import advice, in_words, notes
 from sketchlearn.planning.variance import chi_square_factors, contribution_variance, is_exact
+from sketchlearn.runtime.precision import asked_precision
 from sketchlearn.runtime.seeds import stream
 from sketchlearn.taylor.flatness import unmoved
 from sketchlearn.training.program import check_train
@@ -153,6 +154,7 @@ def plan(
     tolerance: float | None = None,
     dtype: DTypeLike | None = None,
     progress: bool = True,
+    precision: str | None = None,
 ) -> Plan:
     """Run a pilot of a few directions and say what a sketch would cost, and how wrong it would be.
 
@@ -178,6 +180,7 @@ def plan(
         tolerance: an error that is good enough: recommend the cheapest sketch that reaches it.
         dtype: of the weights.
         progress: show a progress bar.
+        precision: of products, as in :func:`sketchlearn.sketch`.
 
     Returns:
         A :class:`Plan`; print it, or ``.plot()`` it.
@@ -196,6 +199,9 @@ def plan(
     """
     degree, m = check_degree(degree), check_count("num_directions", num_directions, lowest=2)
     pilot, seed = check_count("pilot", pilot, lowest=2), check_seed(seed)
+    if precision is not None:
+        with asked_precision(precision):
+            return plan(train, space, query, delete, degree, m, pilot, seed, seconds, tolerance, dtype, progress)
     limit = None if seconds is None else check_positive("seconds", seconds)
     wanted = None if tolerance is None else check_positive("tolerance", tolerance)
     if isinstance(space, Sequence):

@@ -38,6 +38,25 @@ def full_precision() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def asked_precision(precision: Any) -> Iterator[None]:
+    """Products in a precision that the user names, or for None in the one that is set."""
+    if precision is None:
+        yield
+        return
+    try:
+        context = jax.default_matmul_precision(precision)
+        context.__enter__()
+    except ValueError:
+        raise ValueError(
+            f'precision must be a name that JAX knows, "highest", "high" or "default" for instance, got {precision!r}.'
+        ) from None
+    try:
+        yield
+    finally:
+        context.__exit__(None, None, None)
+
+
 def in_full_precision(f: F) -> F:
     """The function, with whatever it traces or computes in :func:`full_precision`."""
 

@@ -23,6 +23,7 @@ from sketchlearn.execution.memory import check_block, check_memory, estimated_bl
 from sketchlearn.execution.meshes import check_mesh, spread
 from sketchlearn.execution.runs import plain_program
 from sketchlearn.runtime.jax_compat import peak_bytes, trace, working_bytes
+from sketchlearn.runtime.precision import asked_precision
 from sketchlearn.runtime.programs import jit
 from sketchlearn.runtime.workers import num_workers
 from sketchlearn.sketching.base import Common, JetSink
@@ -55,6 +56,7 @@ def sketch(
     queries: dict[str, Callable] | None = None,
     repair: bool = False,
     shard: tuple[int, int] | None = None,
+    precision: str | None = None,
 ) -> Sketch:
     """Run a training program over power series along random complex directions of its weights.
 
@@ -92,6 +94,8 @@ def sketch(
         shard: ``(i, N)``, with a store: only every N-th block, beginning with the i-th (from 0), so that N
             independent processes fill one store. What is not there yet is then missing from the sketch
             returned: open the store when all have ended.
+        precision: of float32 products on an accelerator, as ``jax.default_matmul_precision`` names it: by default all
+            digits. ``"high"`` (TF32 on a GPU) is faster, with coefficients to three digits. A CPU always computes all.
 
     Returns:
         A :class:`Sketch`.
@@ -111,46 +115,47 @@ def sketch(
         >>> s
         Sketch(8 directions, degree 2, Examples(3), seed=0)
     """
-    request = _checked(train, space, degree, num_directions, seed, dtype, additive, centre, design, queries)
-    check_mesh(mesh, store)
-    _check_shard(shard, store)
-    if repair and store is None:
-        raise ValueError("repair=True mends a store: give store=path, too.")
-    program, draw = _program(request, mesh)
-    needed = functools.partial(_needed_bytes, request, mesh, program, draw)
-    wanted = None if batch_size is None else min(check_count("batch_size", batch_size), request.count)
+    with asked_precision(precision):
+        request = _checked(train, space, degree, num_directions, seed, dtype, additive, centre, design, queries)
+        check_mesh(mesh, store)
+        _check_shard(shard, store)
+        if repair and store is None:
+            raise ValueError("repair=True mends a store: give store=path, too.")
+        program, draw = _program(request, mesh)
+        needed = functools.partial(_needed_bytes, request, mesh, program, draw)
+        wanted = None if batch_size is None else min(check_count("batch_size", batch_size), request.count)
 
-    def sizes() -> int:
-        return wanted or _automatic_block(request, mesh, needed)
+        def sizes() -> int:
+            return wanted or _automatic_block(request, mesh, needed)
 
-    sink: JetSink
-    width = None
-    if store is None:
-        check_memory(request.expected_bytes())
-        sink, batch_size = MemorySink(request.count), sizes()
-    else:
-        sink = StoreSink(store, request, sizes, repair, shard)
-        batch_size, width = sink.batch_size, sink.workers
-    at_centre = _fill(sink, request, program, draw, needed, batch_size, width, mesh is not None, progress)
-    common = sink.finish(lambda: _common(request, at_centre, batch_size, progress))
-    plain, centred, singles = common
-    measured = None
-    if queries is not None:
-        measured = {
-            name: functools.partial(query_jets, q, plain, centred, singles=singles) for name, q in queries.items()
-        }
-    return Sketch(
-        space,
-        request.degree,
-        request.seed,
-        sink.source(measured),
-        plain,
-        centre=request.centre,
-        parameters_at_centre=centred,
-        single_coordinates=singles,
-        design=design,
-        batches=weighted_mean_batches(train),
-    )
+        sink: JetSink
+        width = None
+        if store is None:
+            check_memory(request.expected_bytes())
+            sink, batch_size = MemorySink(request.count), sizes()
+        else:
+            sink = StoreSink(store, request, sizes, repair, shard)
+            batch_size, width = sink.batch_size, sink.workers
+        at_centre = _fill(sink, request, program, draw, needed, batch_size, width, mesh is not None, progress)
+        common = sink.finish(lambda: _common(request, at_centre, batch_size, progress))
+        plain, centred, singles = common
+        measured = None
+        if queries is not None:
+            measured = {
+                name: functools.partial(query_jets, q, plain, centred, singles=singles) for name, q in queries.items()
+            }
+        return Sketch(
+            space,
+            request.degree,
+            request.seed,
+            sink.source(measured),
+            plain,
+            centre=request.centre,
+            parameters_at_centre=centred,
+            single_coordinates=singles,
+            design=design,
+            batches=weighted_mean_batches(train),
+        )
 
 
 def _checked(

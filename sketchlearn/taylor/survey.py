@@ -21,12 +21,15 @@ LARGEST_EPSILON = 0.05  # what is added to a root: a larger number is a term of 
 CARRIES_A_ROOT = {"broadcast_in_dim", "reshape", "squeeze", "convert_element_type", "copy", "transpose", "neg"}
 
 
+PRODUCTS = ("dot_general", "conv_general_dilated", "ragged_dot_general")
+
+
 class Remark(NamedTuple):
     """Something about one equation that the weights reach.
 
     Attributes:
-        kind: ``"no rule"``, ``"kink"``, ``"narrowing cast"``, ``"epsilon outside a root"``, ``"stop_gradient"``,
-            ``"rule differs"`` or ``"stand-in differs"``.
+        kind: ``"no rule"``, ``"kink"``, ``"narrowing cast"``, ``"rounded product"``, ``"epsilon outside a root"``,
+            ``"stop_gradient"``, ``"rule differs"`` or ``"stand-in differs"``.
         site: ``primitive at file:line (function)``, as in ``piecewise_report``.
         line: the innermost line of the user's own, "" where it cannot be told.
         text: what was found.
@@ -101,6 +104,8 @@ class Survey(Context):
             old, new = jnp.result_type(x.primal), eqn.params["new_dtype"]
             if all(jnp.issubdtype(d, jnp.floating) for d in (old, new)) and jnp.finfo(new).bits < jnp.finfo(old).bits:
                 self.note(eqn, "narrowing cast", f"{old} to {jnp.dtype(new)}")
+        if name in PRODUCTS and (text := _rounding(eqn)):
+            self.note(eqn, "rounded product", text)
         if name == "add":
             for root, other in (inputs, inputs[::-1]):
                 epsilon = None if isinstance(other, (Jet, jax.core.Tracer)) else np.asarray(other)
@@ -108,6 +113,18 @@ class Survey(Context):
                     size = abs(float(epsilon.reshape(())))
                     if 0 < size <= LARGEST_EPSILON:
                         self.note(eqn, "epsilon outside a root", f"{size:.0e} is added to a square root")
+
+
+def _rounding(eqn: Any) -> str:
+    """How a product of float32 numbers loses digits on an accelerator, "" if it does not."""
+    if any(v.aval.dtype != jnp.float32 for v in eqn.invars[:2]):
+        return ""
+    asked = eqn.params["precision"]
+    named = {p.name if isinstance(p, jax.lax.Precision) else str(p) for p in jax.tree.leaves(asked)}
+    if reduced := sorted(named - {"HIGHEST"}):
+        return f"its precision is {', '.join(reduced)}"
+    result = jnp.dtype(eqn.outvars[0].aval.dtype)
+    return f"its result is {result}" if jnp.finfo(result).bits < 32 else ""
 
 
 def survey(f: Callable, point: Any) -> tuple[list[Remark], Any]:

@@ -65,6 +65,15 @@ def check_train(train: Callable, weights: Any) -> Any:
             "train returns complex numbers, whose jets along complex directions would mix two imaginary units: return "
             "their real and imaginary parts as two arrays."
         )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+        mesh = getattr(leaf.sharding, "mesh", None)
+        if mesh is not None and any("Explicit" in str(kind) for kind in getattr(mesh, "axis_types", ())):
+            raise TypeError(
+                f"{parameter_name(path)} has its sharding in its type ({leaf.sharding.spec} on axes of type Explicit), "
+                "which power series do not carry. Make the mesh with axis_types=(jax.sharding.AxisType.Auto,) for each "
+                "axis, and divide the parameters by jax.lax.with_sharding_constraint inside train: the jets are then "
+                "divided as they are."
+            )
     return shapes
 
 

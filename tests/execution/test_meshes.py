@@ -100,3 +100,64 @@ def test_without_a_mesh_the_result_is_the_same(x64):
 def test_what_is_no_mesh_is_refused():
     with pytest.raises(TypeError, match=r"mesh must be a jax\.sharding\.Mesh, got int"):
         sl.sketch(jnp.cumsum, sl.Examples(3), 2, 4, progress=False, mesh=4)
+
+
+#: A model whose own parameters lie on four devices: its jets, and what each device needs.
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np
+import sketchlearn as sl
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from sketchlearn.execution.directional import jets_program
+from sketchlearn.runtime.jax_compat import working_bytes
+
+jax.config.update("jax_enable_x64", True)
+rng = np.random.default_rng(0)
+x, start = jnp.asarray(rng.normal(size=(8, 64))), jnp.asarray(rng.normal(size=(64, 64)) / 64)
+
+def training(divide):
+    def train(w):
+        def step(theta, _):
+            slope = jax.grad(lambda theta: w @ jnp.tanh(x @ theta).sum(1) ** 2)(theta)
+            return divide(theta - 0.01 * slope), None
+        return jax.lax.scan(step, divide(start), None, length=4)[0]
+    return train
+
+def on(kind):
+    mesh = jax.make_mesh((4,), ("model",), axis_types=(kind,))
+    return mesh, NamedSharding(mesh, PartitionSpec(None, "model"))
+
+mesh, columns = on(AxisType.Auto)
+whole, divided = training(lambda theta: theta), training(lambda t: jax.lax.with_sharding_constraint(t, columns))
+of = {name: sl.sketch(train, sl.Examples(8), 2, 12, progress=False) for name, train in
+      {"whole": whole, "divided": divided}.items()}
+query = lambda theta: jnp.sum(theta**3)
+assert of["divided"].parameters.sharding.spec == PartitionSpec(None, "model")
+one, four = (of[name].predict(query, [[0], [1, 2]]) for name in of)
+np.testing.assert_allclose(four.change, one.change, rtol=1e-11)  # sums over columns in another order, float64
+args = jnp.ones(8), *[jnp.ones((4, 8))] * 2
+one, four = (working_bytes(jets_program(train, 2).compiled(*args)) for train in (whole, divided))
+assert four < 0.35 * one, (four, one)
+np.testing.assert_allclose(
+    sl.gradient(divided, query, sl.Examples(8)), sl.gradient(whole, query, sl.Examples(8)), rtol=1e-11
+)
+np.testing.assert_allclose(
+    sl.retrain(divided, np.eye(8), query), sl.retrain(whole, np.eye(8), query), rtol=1e-11
+)
+
+mesh, columns = on(AxisType.Explicit)
+with jax.set_mesh(mesh):
+    placed = jax.device_put(start, columns)
+    try:
+        sl.sketch(lambda w: placed * w.sum(), sl.Examples(8), 2, 12, progress=False)
+    except TypeError as error:
+        assert "has its sharding in its type" in str(error) and "AxisType.Auto" in str(error), error
+    else:
+        raise AssertionError("a sharding in the type was not refused")
+"""
+
+
+def test_parameters_divided_over_devices_have_jets_divided_as_they_are():
+    """The same numbers, a quarter of the memory on each; gradients and retraining, too; types that say it refused."""
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", SHARDED], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
