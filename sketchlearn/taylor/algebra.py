@@ -421,7 +421,7 @@ def stack_coefficients(algebra: Algebra, x: Any) -> jax.Array:
 def stack_parts(algebra: Algebra, parts: Any) -> jax.Array:
     """All orders from the first on as one array with leading axis ``degree``, complex if the algebra is."""
     if not isinstance(algebra, StackedSeries):
-        parts = jnp.stack([jnp.stack(p) for p in algebra.full(parts)])
+        return jnp.stack([lax.complex(*part) if algebra.complex else part[0] for part in algebra.full(parts)])
     return lax.complex(parts[:, 0], parts[:, 1]) if algebra.complex else parts[:, 0]
 
 

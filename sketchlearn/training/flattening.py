@@ -6,13 +6,14 @@ orders. Over one vector there is one. Whether an optimizer is of that kind is re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+import optax  # noqa: F401 (the example's)
+from jax.flatten_util import ravel_pytree
 
 from sketchlearn.runtime.jax_compat import called_program, is_literal, trace
 from sketchlearn.runtime.precision import floating
@@ -29,20 +30,31 @@ ENTRY_BY_ENTRY = frozenset(
 CALLS = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call"})
 
 
-def flattened(optimizer: Any, parameters: Any) -> Any:
-    """``optax.flatten`` of the optimizer if that changes nothing but the program's size; else the optimizer itself.
+def one_vector(optimizer: Any, parameters: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """The parameters as one vector, if the optimizer's update of it is that of the arrays; and what takes it apart.
 
     Args:
         optimizer: an Optax transformation.
         parameters: what it will update.
 
+    Returns:
+        What to update, and the function from it to a pytree like ``parameters``: the parameters themselves and the
+        identity where a vector would change more than the program's size, or gather what lies on several devices.
+
     Example:
         >>> parameters = {"a": jnp.ones((2, 3)), "b": jnp.ones(3)}
-        >>> adam, clipped = optax.adam(0.1), optax.adaptive_grad_clip(0.1)
-        >>> flattened(adam, parameters) is adam, flattened(clipped, parameters) is clipped
-        (False, True)
+        >>> vector, apart = one_vector(optax.adam(0.1), parameters)
+        >>> vector.shape, apart(vector)["a"].shape
+        ((9,), (2, 3))
+        >>> one_vector(optax.adaptive_grad_clip(0.1), parameters)[0] is parameters
+        True
     """
-    return optax.flatten(optimizer) if is_elementwise(optimizer, parameters) else optimizer
+    divided = any(
+        len(leaf.sharding.device_set) > 1 for leaf in jax.tree.leaves(parameters) if hasattr(leaf, "sharding")
+    )
+    return (
+        (parameters, lambda p: p) if divided or not is_elementwise(optimizer, parameters) else ravel_pytree(parameters)
+    )
 
 
 def is_elementwise(optimizer: Any, parameters: Any) -> bool:

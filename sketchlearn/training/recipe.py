@@ -23,7 +23,7 @@ from sketchlearn.runtime.seeds import jax_key
 from sketchlearn.taylor.algebra import narrow, wide
 from sketchlearn.training.batches import PADDING, check_batches, check_empty_places, count_examples, filled
 from sketchlearn.training.checkpointing import checkpointed_scan
-from sketchlearn.training.flattening import flattened
+from sketchlearn.training.flattening import one_vector
 from sketchlearn.training.networks import network, optional_arguments, same_structure
 from sketchlearn.training.nonfinite import Failure, first_failure, vanishing
 from sketchlearn.training.optimizer_step import updated
@@ -127,7 +127,8 @@ class Recipe:
         ones = present.astype(jnp.result_type(float) if dtype is None else dtype)
         made = network(model, initial, self._key, lambda m: self._losses(m, first, self._key, ones, loss, present))
         self.parameters, self._state = converted((made.parameters, made.state), dtype)
-        self.optimizer = flattened(optax.with_extra_args_support(optimizer), self.parameters)
+        self.optimizer = optax.with_extra_args_support(optimizer)
+        self._updated, self._apart = one_vector(self.optimizer, self.parameters)
         self._bind = made.bind
         self.dtype = wide(widest(self.parameters))  # of the weights
         self._start = self._settled(self._first_carry())
@@ -197,7 +198,7 @@ class Recipe:
         weights, key = weights * present, jax.random.fold_in(self._key, number)
 
         def objective(parameters: Any) -> tuple[Any, Any]:
-            model, state = self._bind(parameters, carry.state, key, True)
+            model, state = self._bind(self._apart(parameters), carry.state, key, True)
             losses = self._losses(model, self._chosen(positions), key, weights, self.loss, there)
             total = jnp.sum(weights * losses)
             if self.reduction == "mean":
@@ -220,8 +221,9 @@ class Recipe:
         """What a run that ended with this carry returns."""
         state = jax.tree.map(lambda s: s if floating(s) else None, carry.state)
         if self.averaging is None and not jax.tree.leaves(state):
-            return carry.parameters
-        return Trained(carry.parameters, state, carry.averaged)
+            return self._apart(carry.parameters)
+        averaged = None if carry.averaged is None else self._apart(carry.averaged)
+        return Trained(self._apart(carry.parameters), state, averaged)
 
     @in_full_precision
     def apply(self, trained: PyTree, *inputs: Any, **options: Any) -> Any:
@@ -295,7 +297,7 @@ class Recipe:
             position, weight = (jnp.full(positions.shape, x) for x in one)
 
             def losses(parameters: Any) -> Any:
-                model, _ = self._bind(parameters, carry.state, key, True)
+                model, _ = self._bind(self._apart(parameters), carry.state, key, True)
                 return jnp.sum(self._losses(model, self._chosen(position), key, weight, self.loss))
 
             return vanishing(jax.value_and_grad(losses)(carry.parameters))
@@ -361,8 +363,8 @@ class Recipe:
         return self._bind(parameters, state, self._key, False)[0]
 
     def _first_carry(self) -> Carry:
-        averaged = None if self.averaging is None else self.parameters
-        return Carry(self.parameters, self._state, self.optimizer.init(self.parameters), averaged)
+        averaged = None if self.averaging is None else self._updated
+        return Carry(self._updated, self._state, self.optimizer.init(self._updated), averaged)
 
     def _settled(self, carry: Carry) -> Carry:
         """The carry with every statistic as wide as a step makes it (Flax keeps BatchNorm's in float32)."""

@@ -166,7 +166,7 @@ def test_keys_depend_on_the_step_and_the_seed_but_on_no_weight():
     one = recipe(two_layers, optax.sgd(0.1), initial=START, batches=twice, loss=noisy_loss)
     carry = one.start()
     batches = [jax.tree.map(lambda x, t=t: x[t], one.inputs(jnp.ones(N))) for t in (0, 1)]
-    moved = [one.step(carry, batch)[0].parameters["in"] for batch in batches]  # from the same parameters
+    moved = [one.finish(one.step(carry, batch)[0])["in"] for batch in batches]  # from the same parameters
     assert (moved[0] != moved[1]).any()
     assert (run(same, 1) != run(twice, 1)).any()
 
