@@ -399,7 +399,7 @@ def source_code_model(
     batch_size: int = 16,
     epochs: int = 1,
     rate: float = 3e-3,
-    epsilon: float = 1e-6,
+    epsilon: float = 1e-4,
     packages: Sequence[str] = PACKAGES,
     held_out: int = 16,
     seed: int = 0,
@@ -419,7 +419,9 @@ def source_code_model(
         batch_size: B.
         epochs: passes over the texts.
         rate: the highest.
-        epsilon: what Adam adds to the second moment inside the root, positive: the smaller, the less stable the run.
+        epsilon: what Adam adds to the second moment inside the root, positive: the smaller, the less stable the run. Of
+            a small one (110,592 parameters, 12 steps, six packages) two orders err by 0.35 of what the exact first
+            order errs by with 1e-4, and by 1.2 of it with 1e-6.
         packages: folders of the standard library. They are the labels, and the sources that can be dropped.
         held_out: texts of each package that are held out, from files of which none is trained on.
         seed: of the texts, their order and the initial parameters.
