@@ -19,6 +19,25 @@ from benchmarks.records import SUBJECTS, Cache, Record
 from sketchlearn.runtime.paths import directory
 
 
+TITLES = {
+    "agreement": "Do two ways to compute coefficients agree?",
+    "one_direction": "What one direction costs",
+    "paper_figures": "The paper's three figures, as whole commands",
+    "degree_100": "One direction of degree 100",
+    "one_step": "One optimiser step, against nested jvp and jax.experimental.jet",
+    "groups": "A sketch of 26 groups of names",
+    "random_subsets": "Random subsets of the names",
+    "pool": "A pool of candidates against all examples",
+    "planning": "A plan beside what it planned",
+    "truth_and_gradient": "Retraining and the exact gradient",
+    "scaling": "How cost grows with the run and the model",
+    "larger": "A model of 102,784 parameters",
+    "hessian_products": "Products with the Hessian: exactness and price",
+    "curvature": "Gradient and curvature: accuracy",
+    "sketch_with_curvature": "A sketch that is given gradient and curvature",
+}
+
+
 def table(records: list[Record]) -> str:
     """The records as Markdown, subject by subject."""
     lines = [
@@ -29,7 +48,7 @@ def table(records: list[Record]) -> str:
     ]
     for name in dict.fromkeys(record.id.split("/")[0] for record in records):
         own = [record for record in records if record.id.startswith(f"{name}/")]
-        lines += [f"## {name}", "", " ".join((SUBJECTS[name].measure.__doc__ or "").split()), ""]
+        lines += [f"## {TITLES.get(name, name)}", "", " ".join((SUBJECTS[name].measure.__doc__ or "").split()), ""]
         lines += ["| what | measured | unit | reference |", "|---|---|---|---|"]
         for r in own:
             value = r.value if isinstance(r.value, str) else format(r.value, ".3g")

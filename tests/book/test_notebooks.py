@@ -237,19 +237,29 @@ def test_figures_quoted_in_chapter_7_and_the_readme_are_those_that_were_measured
         f"sketch. The exact first order alone has {subsets['LDS at 5%, exact first order']:.2f} there"
     ) in text
     rows = {(r["method"], r["deletions"]): r for r in comparison.stored()["microgpt"]["rows"]}
-    random = [f"random {p}.0%" for p in (1, 5, 10)]
-    unions = [f"structured {share}" for share in ("0%-5%", "5%-30%", "30%-50%")]
 
-    def listed(method, deletions, value):
-        return ", ".join(value(rows[method, d]) for d in deletions)
+    def lds(method):
+        return f"{rows[method, 'random 5.0%']['lds']:.3f}"
 
-    lds = [listed(m, random, lambda r: f"{r['lds']:.3f}") for m in ("sketch", "metagradient", "leave-one-out sums")]
-    assert f"leave-one-out retrainings | {'; '.join(lds)} |" in readme
-    first = {d: rows["metagradient", d]["rmse"] for d in unions}
-    methods = ("sketch of groups", "additive sketch of groups", "sums over groups", "sums over groups and pairs")
+    assert (
+        f"leave-one-out retrainings | {lds('leave-one-out sums')} | exact first order {lds('metagradient')}, default "
+        f"sketch {lds('sketch')} |"
+    ) in readme
+    unions = "structured 5%-30%"
 
-    def unseen(r):  # those that it was made from are exact
-        return r["rmse"] * (r["count"] / (r["count"] - r["seen"])) ** 0.5
+    def unseen(method):  # those that it was made from are exact
+        r = rows[method, unions]
+        return (
+            f"{r['rmse'] * (r['count'] / (r['count'] - r['seen'])) ** 0.5 / rows['metagradient', unions]['rmse']:.2f}"
+        )
 
-    ratios = [listed(m, unions, lambda r: f"{unseen(r) / first[r['deletions']]:.2f}") for m in methods]
-    assert f"of those and of 325 pairs | {'; '.join(ratios)} |" in readme
+    sums = unseen("sums over groups"), unseen("sums over groups and pairs")
+    assert (
+        f"additive sketch | {unseen('additive sketch of groups')} | sums of the 26 group retrainings {sums[0]}, with "
+        f"all pairs {sums[1]} |"
+    ) in readme
+    curved = figures["curvature"]
+    both = [f"{curved[f'RMSE at 5%, {what}']:.2f}" for what in ("32 products", "sums of leave-one-out retrainings")]
+    assert f"32 Hessian products | {both[0]} | 1,000 leave-one-out retrainings {both[1]} |" in readme
+    one = figures["one_direction"]["degree 2, a block of 128, over plain"]
+    assert f"in plain trainings | {one:.1f} | 13, by counting multiplications |" in readme
