@@ -18,7 +18,6 @@ from benchmarks import curvature, engine, figures, larger_model, planning, sketc
 from benchmarks.records import SUBJECTS, Cache, Record
 from sketchlearn.runtime.paths import directory
 
-
 TITLES = {
     "agreement": "Do two ways to compute coefficients agree?",
     "one_direction": "What one direction costs",

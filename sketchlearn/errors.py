@@ -27,10 +27,24 @@ class PrecisionWarning(UserWarning):
     """A number was computed, but fewer of its digits can be trusted than usual."""
 
 
+LONGEST_SHOWN = 200  # letters
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it: its ``repr``, the beginning alone of a long one.
+
+    Example:
+        >>> shown([1, 2]), len(shown(list(range(1000))))
+        ('[1, 2]', 200)
+    """
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+
+
 def check_degree(degree: Any, lowest: int = 1) -> int:
     """Return ``degree`` as an int, or say what a degree has to be."""
     if isinstance(degree, bool) or not isinstance(degree, (int, np.integer)):
-        raise TypeError(f"degree must be a whole number, got {degree!r} of type {type(degree).__name__}.")
+        raise TypeError(f"degree must be a whole number, got {shown(degree)} of type {type(degree).__name__}.")
     if degree < lowest:
         raise ValueError(f"degree must be at least {lowest}, got {degree}. Degree 1 is the first derivative.")
     return int(degree)
@@ -39,7 +53,7 @@ def check_degree(degree: Any, lowest: int = 1) -> int:
 def check_count(name: str, value: Any, lowest: int = 1) -> int:
     """Return ``value`` as an int of at least ``lowest``, or say what was expected."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number, got {value!r} of type {type(value).__name__}.")
+        raise TypeError(f"{name} must be a whole number, got {shown(value)} of type {type(value).__name__}.")
     if value < lowest:
         raise ValueError(f"{name} must be at least {lowest}, got {value}.")
     return int(value)
@@ -48,7 +62,7 @@ def check_count(name: str, value: Any, lowest: int = 1) -> int:
 def check_positive(name: str, value: Any) -> float:
     """Return ``value`` as a positive finite float, or say what was expected."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}.")
+        raise TypeError(f"{name} must be a number, got {shown(value)} of type {type(value).__name__}.")
     if not (np.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be positive and finite, got {value}.")
     return float(value)

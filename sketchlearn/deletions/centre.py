@@ -11,13 +11,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from sketchlearn.deletions.base import Space, coordinates_of_fractions
+from sketchlearn.errors import shown
 from sketchlearn.runtime.arrays import check_dtype
 
 
 def full_weights(space: Space, dtype: DTypeLike | None = None) -> jax.Array:
     """The weights (n,) of a training run with nothing deleted."""
     if isinstance(space, type) or not isinstance(space, Space):
-        raise TypeError(f"space must be Examples(n), Candidates, Groups or the like, got {space!r}.")
+        raise TypeError(f"space must be Examples(n), Candidates, Groups or the like, got {shown(space)}.")
     return jnp.ones(space.num_examples, check_dtype(dtype))
 
 
@@ -29,7 +30,7 @@ def centre_of(space: Space, centre: Any) -> Float[np.ndarray, " q"] | None:
         if isinstance(centre, (bool, str)) or not 0 < float(centre) < 1:
             raise ValueError(
                 "centre must be a fraction between 0 and 1 by which every coordinate is weighted down, "
-                f"or a vector (n,) of fractions, got {centre!r}."
+                f"or a vector (n,) of fractions, got {shown(centre)}."
             )
         return np.full(space.dim, float(centre))
     fractions = np.asarray(centre, float)

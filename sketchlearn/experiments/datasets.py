@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from sketchlearn.errors import shown
 from sketchlearn.runtime.paths import as_path
 
 PACKAGED_SHA256 = "bd02dfd33179e23ec2dd093cbd4de619834f75d660ef1ae04d3127e7a0110053"
@@ -100,9 +101,9 @@ def standard_library(packages: Sequence[str] = PACKAGES) -> dict[str, tuple[byte
         (True, True)
     """
     if isinstance(packages, str) or not packages or len(set(packages)) < len(packages):
-        raise ValueError(f"packages must be names of folders, each once and at least one, got {packages!r}.")
+        raise ValueError(f"packages must be names of folders, each once and at least one, got {shown(packages)}.")
     if not all(isinstance(package, str) and package.isidentifier() for package in packages):
-        raise ValueError(f"packages must be names like 'json', no paths, got {packages!r}.")
+        raise ValueError(f"packages must be names like 'json', no paths, got {shown(packages)}.")
     folder, found = Path(sysconfig.get_paths()["stdlib"]), {}
     for package in packages:
         files = sorted(f for f in (folder / package).rglob("*.py") if not {"test", "tests"} & set(f.parts))

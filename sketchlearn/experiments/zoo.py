@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 from jax.typing import DTypeLike
 
-from sketchlearn.errors import check_count, check_positive
+from sketchlearn.errors import check_count, check_positive, shown
 from sketchlearn.experiments.datasets import PACKAGES, load_names, standard_library
 from sketchlearn.experiments.microgpt import encode
 from sketchlearn.experiments.models import BYTES, VOCABULARY, code_gpt, code_gpt_parameters, name_loss, rms_norm
@@ -71,12 +71,14 @@ class Workload:
             chosen = self.held_out
         elif isinstance(of, str) or (isinstance(of, (list, tuple)) and isinstance((*of, "")[0], str)):
             if self.examine is None:
-                raise ValueError(f"the examples here have no names: expected positions of held-out ones, got {of!r}.")
+                raise ValueError(
+                    f"the examples here have no names: expected positions of held-out ones, got {shown(of)}."
+                )
             chosen = self.examine([of] if isinstance(of, str) else list(of))
         else:
             count, positions = len(jax.tree.leaves(self.held_out)[0]), np.atleast_1d(of)
             if not np.issubdtype(positions.dtype, np.integer) or positions.min() < 0 or positions.max() >= count:
-                raise ValueError(f"expected positions 0 to {count - 1} of held-out examples, got {of!r}.")
+                raise ValueError(f"expected positions 0 to {count - 1} of held-out examples, got {shown(of)}.")
             chosen = jax.tree.map(lambda x: x[positions], self.held_out)
         return self.recipe.query(chosen, each=each)
 

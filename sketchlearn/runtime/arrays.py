@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from sketchlearn.errors import shown
+
 
 def check_dtype(dtype: DTypeLike | None) -> Any:
     """Return float32 or float64 (for ``None`` the wider one that is enabled), or say why it cannot be had."""
     if dtype is None:
         return jnp.result_type(float)
     if jnp.dtype(dtype) not in (jnp.float32, jnp.float64):
-        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}.")
+        raise TypeError(f"dtype must be float32 or float64, got {shown(dtype)}.")
     if jnp.finfo(dtype).bits > jnp.finfo(jnp.result_type(float)).bits:
         raise ValueError("float64 needs jax.config.update('jax_enable_x64', True) before the first computation.")
     return jnp.dtype(dtype)

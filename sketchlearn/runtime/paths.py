@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sketchlearn.errors import shown
+
 
 def as_path(name: str, path: Any) -> Path:
     """An absolute path, with ``~`` for the home directory; or what was expected.
@@ -13,7 +15,7 @@ def as_path(name: str, path: Any) -> Path:
     Absolute, because a store is read when it is asked, and the working directory may be another by then.
     """
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-        raise TypeError(f"{name} must be a string or a path, got {path!r}.")
+        raise TypeError(f"{name} must be a string or a path, got {shown(path)}.")
     if not os.fspath(path):
         raise ValueError(f"{name} is an empty string: give a path, '.' for the working directory.")
     try:

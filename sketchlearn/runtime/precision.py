@@ -15,6 +15,8 @@ from typing import Any, TypeVar, cast
 import jax
 import jax.numpy as jnp
 
+from sketchlearn.errors import shown
+
 F = TypeVar("F", bound=Callable)
 FULL = "highest"
 
@@ -49,7 +51,8 @@ def asked_precision(precision: Any) -> Iterator[None]:
         context.__enter__()
     except ValueError:
         raise ValueError(
-            f'precision must be a name that JAX knows, "highest", "high" or "default" for instance, got {precision!r}.'
+            'precision must be a name that JAX knows, "highest", "high" or "default" for instance, '
+            f"got {shown(precision)}."
         ) from None
     try:
         yield

@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from sketchlearn.deletions.base import Space
 from sketchlearn.deletions.centre import centre_of, full_weights
 from sketchlearn.deletions.directions import check_design
-from sketchlearn.errors import check_count, check_degree, check_seed
+from sketchlearn.errors import check_count, check_degree, check_seed, shown
 from sketchlearn.execution.blocks import SMALLEST_SHARE, compiled_block, cut, in_blocks, largest_block, parts_of
 from sketchlearn.execution.directional import check_jets, check_moved, deleting, jets_program
 from sketchlearn.execution.memory import check_block, check_memory, estimated_block, fitting_block
@@ -266,7 +266,7 @@ def _common(request: SketchRequest, at_centre: Any, batch_size: int, progress: b
 
 def _check_queries(queries: Any, shapes: Any) -> None:
     if not isinstance(queries, dict) or not queries or not all(isinstance(name, str) for name in queries):
-        raise TypeError(f"queries must be a dict from names to functions, with at least one, got {queries!r}.")
+        raise TypeError(f"queries must be a dict from names to functions, with at least one, got {shown(queries)}.")
     for query in queries.values():
         check_smooth_query(query, shapes)
 

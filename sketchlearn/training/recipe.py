@@ -15,7 +15,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
-from sketchlearn.errors import check_count, check_seed
+from sketchlearn.errors import check_count, check_seed, shown
 from sketchlearn.runtime.arrays import check_dtype, is_tracer
 from sketchlearn.runtime.precision import converted, floating, in_full_precision, wider, widest
 from sketchlearn.runtime.programs import jit
@@ -108,9 +108,9 @@ class Recipe:
         dtype: DTypeLike | None = None,
     ):
         if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}.")
+            raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {shown(reduction)}.")
         if averaging is not None and not 0 <= averaging < 1:
-            raise ValueError(f"averaging must be a decay from 0 to below 1, got {averaging!r}.")
+            raise ValueError(f"averaging must be a decay from 0 to below 1, got {shown(averaging)}.")
         if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
             raise TypeError(f"optimizer must be an Optax transformation, got {type(optimizer).__name__}.")
         if not callable(loss):
