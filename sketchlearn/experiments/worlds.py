@@ -18,13 +18,13 @@ from sketchlearn.training.objective import Problem
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ridge:
-    """Ridge regression, ``θ(w) = argmin Σ_i w_i (y_i - x_i·θ)²/2 + λ|θ|²/2``, deletions in closed form.
+    """Ridge regression, ``θ(w) = argmin Σ_i w_i (y_i - u_i·θ)²/2 + λ|θ|²/2``, deletions in closed form.
 
-    The down-weighting by t of example i alone moves θ by ``-t A⁻¹x_i r_i / (1 - t h_i)``: a series in t with its
-    pole at ``1/h_i``, one over the leverage ``h_i = x_i·A⁻¹x_i``.
+    The down-weighting by t of example i alone moves θ by ``-t A⁻¹u_i e_i / (1 - t h_i)``, with e_i its residual: a
+    series in t with its pole at ``1/h_i``, one over the leverage ``h_i = u_i·A⁻¹u_i``.
 
     Args:
-        features: (n, p).
+        features: (n, p), the inputs u_i.
         targets: (n,).
         penalty: λ > 0.
 
