@@ -52,7 +52,7 @@ def nested_jvp(f: Callable, point: Any, direction: Any, degree: int) -> Any:
 
 
 def retrain(train: Callable, query: Callable, deletions: Any, num_examples: int) -> jax.Array:
-    """The truth: ``query(train(weights))`` for every deletion, by training again from scratch.
+    """The truth: ``query(train(weights))`` for every deletion, by retraining from scratch.
 
     Args:
         train: weights (n,) -> parameters.

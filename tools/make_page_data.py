@@ -114,7 +114,7 @@ def cases_of(units: list[Unit]) -> list[tuple[str, str, np.ndarray]]:
 
 
 def compute(experiment: Any, store: str | None = None, progress: bool = True) -> dict[str, np.ndarray]:
-    """The sketch's coefficients of the test names' losses, and those losses after training again."""
+    """The sketch's coefficients of the test names' losses, and those losses after retraining."""
     units = units_of(experiment.names)
     query = experiment.query(TESTS)
     sketch = sl.sketch(
@@ -126,7 +126,7 @@ def compute(experiment: Any, store: str | None = None, progress: bool = True) ->
 
 
 def retrained(experiment: Any, which: slice = slice(None), shares: Any = SHARES, progress: bool = False) -> np.ndarray:
-    """Losses (cases, shares, tests) after training again with the weights ``1 - s x``."""
+    """Losses (cases, shares, tests) after retraining with the weights ``1 - s x``."""
     units = units_of(experiment.names)
     x = coordinates(np.stack([ticked for _, _, ticked in cases_of(units)[which]]).astype(float), units)
     weights = 1 - np.asarray(shares)[:, None] * x[:, None]

@@ -414,7 +414,7 @@ if (typeof document !== "undefined") (function () {
         summary, live, range,
         element("p", {"class": "legend"}, [
           element("span", {"class": "key line", "aria-hidden": "true"}), " predicted, with a 95% interval ",
-          element("span", {"class": "key dot", "aria-hidden": "true"}), " trained again ",
+          element("span", {"class": "key dot", "aria-hidden": "true"}), " retrained ",
           element("span", {"class": "key out", "aria-hidden": "true"}), " out of range"
         ]),
         panels,
@@ -476,7 +476,7 @@ if (typeof document !== "undefined") (function () {
       var words = "Loss on " + p.test + " against the deleted share: " + loss(p.baseline) + " at none, " + (p.beyond ?
         "out of range at " + Math.round(100 * share) + "%" : "predicted " + loss(p.value) + " at " +
         Math.round(100 * share) + "%, between " + loss(p.low) + " and " + loss(p.high)) +
-        (here < 0 ? "." : "; trained again at 100%: " + loss(truthAt(here, S - 1, t)) + ".");
+        (here < 0 ? "." : "; retrained at 100%: " + loss(truthAt(here, S - 1, t)) + ".");
       return element("figure", {}, [
         element("figcaption", {}, [element("strong", {text: p.test}), p.beyond ? "out of range" :
           loss(p.baseline) + " \u2192 " + loss(p.value)]),
@@ -595,7 +595,7 @@ if (typeof document !== "undefined") (function () {
         (inside.length < now.length ? "in range " : "") + "is that of " + most.test +
         ": " + signed(most.change) + " nats, from " + loss(most.baseline) + " to " + loss(most.value) +
         " (95% interval " + loss(most.low) + " to " + loss(most.high) + "). ") + (here >= 0 ?
-        "This case was trained again: the dots are its losses." :
+        "This case was retrained: the dots are its losses." :
         "No retraining is stored for this set; the list of retrained cases has some.");
       summary.textContent = text;
       var warned = outOfRange(now);

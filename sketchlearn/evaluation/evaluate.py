@@ -45,7 +45,7 @@ def evaluate(
         methods: name -> anything with ``predict(query, delete)``, or a function of nothing that makes it and whose
             running time is the precomputation. One that learned from retrainings says from which in an attribute
             ``seen_deletions``, (B, n): test deletions among them are counted, and a warning says so.
-        bank: the truth; it trains again what it does not hold.
+        bank: the truth; it retrains what it does not hold.
         query: parameters -> number or array; every output counts as one query.
         deletions: name of a set -> a stack of B deletions, as the spaces of the methods read them.
         names: of the query's outputs.

@@ -29,7 +29,7 @@ class Curve:
         fractions: (S,), the values of s of the smooth curves.
         predictions: (k + 1, S), by the orders up to 0, 1, .., k.
         deviation: (S,), one standard deviation of the highest prediction; ``None`` where it is exact.
-        retrained_at: (R,), the s at which the model was trained again.
+        retrained_at: (R,), the s at which the model was retrained.
         retrained: (R,), its loss there.
         settings: what was asked for.
     """

@@ -92,7 +92,7 @@ class Pilot(NamedTuple):
     Attributes:
         coefficients: (pilot, k, Q) complex, along random directions, others than a sketch with the same seed has.
         terms: (D, k, Q), the exact Taylor terms of the deletions.
-        changes: (D, Q), by how much training again without them changes the query.
+        changes: (D, Q), by how much retraining without them changes the query.
         costs: one :class:`Cost` for each degree 1..k.
         training_seconds: of one plain training, in a batch.
     """
@@ -129,7 +129,7 @@ def run_pilot(
     dtype: DTypeLike | None = None,
     progress: bool = True,
 ) -> Pilot:
-    """Run and time programs of every degree, and train again without each deletion.
+    """Run and time programs of every degree, and retrain without each deletion.
 
     Args:
         train: weights (n,) -> parameters.

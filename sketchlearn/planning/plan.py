@@ -160,7 +160,7 @@ def plan(
 
     Expected squared error of the first j orders: ``Σ_{r<=j} V_r / m + E (f(x) - f(0) - Σ_{r<=j} P_r(x))²``. ``V_r``
     is the variance of one direction's contribution to the plain mean, (``sketchlearn.planning.variance``), and 0 where
-    2m real equations determine the order, ``2m >= C(q+r-1, r)``. The rest is measured: the pilot trains again without
+    2m real equations determine the order, ``2m >= C(q+r-1, r)``. The rest is measured: the pilot retrains without
     each deletion and runs the series along it. Orders are counted as independent. The pilot's
     directions are others than those of a sketch with the same seed, so that the plan does not see what it plans.
 

@@ -112,7 +112,7 @@ class RetrainBank:
         return f"RetrainBank({len(self)} retrainings of {self.space.num_examples} examples, {self.path or 'in memory'})"
 
     def parameters(self, delete: Any) -> PyTree:
-        """The parameters after each deletion, those that are not in the bank by training again.
+        """The parameters after each deletion, those that are not in the bank by retraining.
 
         Args:
             delete: as the space reads it: positions, masks, group names, or a stack of them.

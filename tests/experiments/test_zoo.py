@@ -1,4 +1,4 @@
-"""The worked training runs: they learn, and their series say what training again says."""
+"""The worked training runs: they learn, and their series say what retraining says."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""A tiny training set, and the two oracles that hold for any run on it: Cauchy, and training again."""
+"""A tiny training set, and the two oracles that hold for any run on it: Cauchy, and retraining."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Layers of Flax in a training run: each against Cauchy and against training again."""
+"""Layers of Flax in a training run: each against Cauchy and against retraining."""
 
 import functools
 

@@ -21,7 +21,7 @@ class DatamodelRegression(Baseline):
     constant: subsets of one size leave it undetermined beside the mean of c, and nothing deleted changes nothing.
 
     Args:
-        bank: which trains again, and holds the space.
+        bank: which retrains, and holds the space.
         num_subsets: retrainings.
         fraction: share of the space's coordinates deleted in each of them.
         penalty: ``"ridge"`` or ``"lasso"``, its strength chosen by cross-validation.
