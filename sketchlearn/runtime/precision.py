@@ -15,8 +15,6 @@ from typing import Any, TypeVar, cast
 import jax
 import jax.numpy as jnp
 
-from sketchlearn.errors import shown
-
 F = TypeVar("F", bound=Callable)
 FULL = "highest"
 
@@ -51,8 +49,7 @@ def asked_precision(precision: Any) -> Iterator[None]:
         context.__enter__()
     except ValueError:
         raise ValueError(
-            'precision must be a name that JAX knows, "highest", "high" or "default" for instance, '
-            f"got {shown(precision)}."
+            f'precision must be a name that JAX knows, "highest", "high" or "default" for instance, got {precision!r}.'
         ) from None
     try:
         yield
