@@ -17,8 +17,18 @@ ATTEMPTS = 4  # the need of n directions is close to a line in n, so the second 
 
 def estimated_block(train: Callable, weights: Any, degree: int) -> int:
     """How many directions fit into half of the free memory, by an estimate before anything is compiled."""
-    each = 2 * degree * compat.peak_bytes(compat.trace(train, weights).jaxpr)
+    each = _estimated_bytes(train, weights, degree)
     return int(np.clip(free_memory() / 2 // max(each, 1), 1, largest_block()))
+
+
+def block_bytes(compiled: Any, size: int, train: Callable, weights: Any, degree: int) -> float:
+    """What a compiled block of ``size`` directions needs: by the compiler, or by estimate where it does not say."""
+    told = compat.working_bytes(compiled)
+    return size * _estimated_bytes(train, weights, degree) if told is None else told
+
+
+def _estimated_bytes(train: Callable, weights: Any, degree: int) -> int:
+    return 2 * degree * compat.peak_bytes(compat.trace(train, weights).jaxpr)
 
 
 def better_block(tried: int, needed: float, most: int) -> int:

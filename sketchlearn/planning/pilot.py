@@ -24,7 +24,7 @@ from sketchlearn.deletions.directions import directions
 from sketchlearn.errors import check_count, check_degree
 from sketchlearn.execution.blocks import SMALLEST_SHARE, blocks, compiled_size, largest_block
 from sketchlearn.execution.directional import check_jets, check_moved, deleting, jets_program
-from sketchlearn.execution.memory import better_block, estimated_block
+from sketchlearn.execution.memory import better_block, block_bytes, estimated_block
 from sketchlearn.execution.progress import track
 from sketchlearn.execution.runs import batched_program
 from sketchlearn.runtime import jax_compat as compat
@@ -220,9 +220,7 @@ def _run_degree(
     parameters = outputs[0][0]
     jets = jax.tree.map(lambda *c: np.concatenate(c)[:count], *(out for _, out in outputs))
     jet_bytes = sum(c.nbytes for c in jax.tree.leaves(jets)) // count
-    working = compat.working_bytes(compiled)
-    if working is None:  # then as the sketch guesses it
-        working = 2 * degree * size * compat.peak_bytes(compat.trace(train, weights).jaxpr)
+    working = block_bytes(compiled, size, train, weights, degree)
     parameter_bytes = sum(p.nbytes for p in jax.tree.leaves(parameters))
     block = better_block(block, working / size * block, largest_block())  # as the sketch decides
     return (

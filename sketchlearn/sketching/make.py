@@ -19,10 +19,9 @@ from sketchlearn.deletions.directions import check_design
 from sketchlearn.errors import check_count, check_degree, check_seed, shown
 from sketchlearn.execution.blocks import SMALLEST_SHARE, compiled_block, cut, in_blocks, largest_block, parts_of
 from sketchlearn.execution.directional import check_jets, check_moved, deleting, jets_program
-from sketchlearn.execution.memory import check_block, check_memory, estimated_block, fitting_block
+from sketchlearn.execution.memory import block_bytes, check_block, check_memory, estimated_block, fitting_block
 from sketchlearn.execution.meshes import check_mesh, spread
 from sketchlearn.execution.runs import plain_program
-from sketchlearn.runtime.jax_compat import peak_bytes, trace, working_bytes
 from sketchlearn.runtime.precision import asked_precision
 from sketchlearn.runtime.programs import jit
 from sketchlearn.runtime.workers import num_workers
@@ -200,12 +199,10 @@ def _needed_bytes(
 ) -> float:
     """What the compiler says of ``batch_size`` directions at once, in all programs that share a memory."""
     run, size, parts = compiled_block(program, draw, request.count, batch_size, width)
-    bytes_of_one = working_bytes(run)
-    if bytes_of_one is None:  # this backend does not say
-        bytes_of_one = 2 * request.degree * size * peak_bytes(trace(request.train, request.weights).jaxpr)
+    needed = block_bytes(run, size, request.train, request.weights, request.degree)
     if mesh is not None:
-        return bytes_of_one * (mesh.size if jax.default_backend() == "cpu" else 1)
-    return bytes_of_one * min(num_workers(batch_size, SMALLEST_SHARE), len(parts))
+        return needed * (mesh.size if jax.default_backend() == "cpu" else 1)
+    return needed * min(num_workers(batch_size, SMALLEST_SHARE), len(parts))
 
 
 def _automatic_block(request: SketchRequest, mesh: Mesh | None, needed: Callable[[int], float]) -> int:
